@@ -1,0 +1,161 @@
+// Package auth verifies who a client is and keeps what is needed to log in to Postgres as that role.
+//
+// An Authenticator asks a client for the secret that a Store holds of its role, and returns a Credential; LoginBackend
+// logs in to Postgres with one. A client that proves itself by SCRAM shows its ClientKey by that, so Sluice logs in
+// where the same verifier is stored without ever knowing the password.
+//
+// Protocol: "Start-up", "SASL Authentication", "SCRAM-SHA-256 Authentication".
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"sluice/internal/wire"
+)
+
+// Errors of Authenticate that a caller tells apart, besides *wire.Error and a context's cause.
+var (
+	// ErrAuthFailed is a client that has not shown the secret of its role; see FailedError.
+	ErrAuthFailed = errors.New("authentication failed")
+	// ErrProtocol is a message that is malformed or out of place, of a client or, in LoginBackend, of Postgres.
+	ErrProtocol = errors.New("authentication protocol violated")
+	// ErrNeedsTLS is a method that has the client send its secret in clear, on a connection that may be listened to.
+	ErrNeedsTLS = errors.New("this authentication method needs TLS")
+	// ErrLookup is a store that could not be asked, such as Postgres being down: nothing is known about the client.
+	ErrLookup = errors.New("role lookup failed")
+	// ErrUnknownRole is what a Store says of a role that does not exist. Authenticate never returns it.
+	ErrUnknownRole = errors.New("unknown role")
+)
+
+// Why is the reason of a failed login, for the log: the client must not learn it.
+type Why string
+
+// The reasons of failed logins.
+const (
+	WhyUnknownRole   Why = "no such role"
+	WhyNoPassword    Why = "no password"
+	WhyWrongPassword Why = "wrong password"
+	WhyExpired       Why = "expired"
+	WhyMD5Stored     Why = "stored md5 but scram required"
+)
+
+// FailedError is a login that failed after the client had given its whole answer. It unwraps to ErrAuthFailed.
+type FailedError struct {
+	Role string
+	Why  Why
+}
+
+func (e *FailedError) Error() string {
+	return fmt.Sprintf("%v for role %q: %s", ErrAuthFailed, e.Role, e.Why)
+}
+
+// Unwrap returns ErrAuthFailed.
+func (e *FailedError) Unwrap() error { return ErrAuthFailed }
+
+// Method is how clients prove who they are.
+type Method string
+
+// The methods. Auto goes by the stored secret, never weaker: md5 for an md5 hash, SCRAM-SHA-256 for everything else.
+// MD5 asks for SCRAM-SHA-256 where a verifier is stored, as Postgres does. Trust asks for nothing.
+const (
+	Auto        Method = "auto"
+	Trust       Method = "trust"
+	Password    Method = "password"
+	MD5         Method = "md5"
+	SCRAMSHA256 Method = "scram-sha-256"
+)
+
+// Valid reports whether m is one of the methods.
+func (m Method) Valid() bool {
+	switch m {
+	case Auto, Trust, Password, MD5, SCRAMSHA256:
+		return true
+	}
+	return false
+}
+
+// forSecret returns what a role with this secret is asked for; for no secret, what an unknown role is asked for.
+func (m Method) forSecret(s Secret) Method {
+	switch {
+	case m == Auto && s.hash() != "":
+		return MD5
+	case m == Auto, m == MD5 && s.isVerifier():
+		return SCRAMSHA256
+	}
+	return m
+}
+
+// Entry is what a Store knows of a role.
+type Entry struct {
+	Secret     Secret    // the zero Secret: the role has no password, and cannot log in with one
+	ValidUntil time.Time // zero: for ever
+}
+
+// expired reports whether the secret is no longer valid.
+func (e Entry) expired() bool { return !e.ValidUntil.IsZero() && e.ValidUntil.Before(time.Now()) }
+
+// Store knows roles and their secrets. It is safe for concurrent use.
+type Store interface {
+	// Lookup returns what is known of a role. It may block until ctx is done. Errors: ErrUnknownRole, wrapped; any
+	// other is a failure to find out.
+	Lookup(ctx context.Context, role string) (Entry, error)
+}
+
+// invalidator is a Store that may hold old news.
+type invalidator interface{ Invalidate(role string) }
+
+// Chain is a Store that asks its members in order until one knows the role.
+type Chain []Store
+
+// Lookup implements Store.
+func (c Chain) Lookup(ctx context.Context, role string) (Entry, error) {
+	for _, s := range c {
+		if e, err := s.Lookup(ctx, role); !errors.Is(err, ErrUnknownRole) {
+			return e, err
+		}
+	}
+	return Entry{}, ErrUnknownRole
+}
+
+// Invalidate tells those members that may hold old news of the role.
+func (c Chain) Invalidate(role string) {
+	for _, s := range c {
+		if i, ok := s.(invalidator); ok {
+			i.Invalidate(role)
+		}
+	}
+}
+
+// derive implements deriver for those members that can.
+func (c Chain) derive(salt func(role string) []byte) error {
+	var all error
+	for _, s := range c {
+		if d, ok := s.(deriver); ok {
+			all = errors.Join(all, d.derive(salt))
+		}
+	}
+	return all
+}
+
+const redacted = "[redacted]"
+
+func redactedValue() slog.Value { return slog.StringValue(redacted) }
+
+// dialogue runs f, which talks on c, and has ctx end it: the connection's deadlines are in the past then.
+func dialogue(ctx context.Context, c *wire.Conn, f func() error) error {
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		_ = c.NetConn().SetDeadline(time.Unix(1, 0)) // fails only on a closed connection, which ends f as well
+	})
+	err := f()
+	if !stop() {
+		<-stopped
+		return fmt.Errorf("login interrupted: %w", context.Cause(ctx))
+	}
+	return err
+}

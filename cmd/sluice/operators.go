@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"sluice/internal/admin"
+	"sluice/internal/config"
+	"sluice/proxy"
+)
+
+// newAdmin opens the admin address, behind which reload reloads. It returns nil if there is none.
+func newAdmin(c config.Admin, server *proxy.Server, reload func() error, log *slog.Logger, version string) (*admin.Server, error) {
+	if c.Address == "" {
+		return nil, nil
+	}
+	tlsConfig, err := adminTLS(c)
+	if err != nil {
+		return nil, err
+	}
+	s := admin.New(admin.Params{
+		Address: c.Address, Token: admin.Token(c.Token.Reveal()), TLS: tlsConfig, Target: operated{server, reload},
+		Metrics: server.Metrics(), Log: log, Version: version,
+	})
+	if err := s.Listen(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// operated is what operators see of a proxy.
+type operated struct {
+	server *proxy.Server
+	reload func() error
+}
+
+// Health implements admin.Target.
+func (o operated) Health(ctx context.Context) admin.Health {
+	h := o.server.Health(ctx)
+	parts := make([]admin.Part, len(h.Parts))
+	for i, p := range h.Parts {
+		parts[i] = admin.Part{Name: p.Name, State: p.State, Message: p.Message, Latency: p.Latency}
+	}
+	return admin.Health{State: h.State, Parts: parts}
+}
+
+// Status implements admin.Target.
+func (o operated) Status() any { return o.server.Status() }
+
+// Reload implements admin.Target.
+func (o operated) Reload() error { return o.reload() }
+
+// Draining implements admin.Target.
+func (o operated) Draining() bool { return o.server.Draining() }

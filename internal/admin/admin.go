@@ -1,0 +1,164 @@
+// Package admin answers operators over HTTP: metrics, health, status and reload.
+//
+// Who may look is decided by where it listens; who may change something, by a bearer token, also on loopback, because a
+// browser or a sidecar reaches that too.
+package admin
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	readTimeout    = 10 * time.Second
+	writeTimeout   = 60 * time.Second // a reload reads files and may ask a name server
+	idleTimeout    = 2 * time.Minute  // longer than the usual scrape interval
+	maxHeaderBytes = 16 << 10         // 16 KiB
+	healthTimeout  = 5 * time.Second
+	stopTimeout    = 5 * time.Second // how long requests under way may take when the server stops
+)
+
+// Target is what operators ask about and change. Its methods are called from many goroutines at a time, and as often as
+// load balancers ask.
+type Target interface {
+	// Health looks at what the process needs, and returns when ctx is done at the latest.
+	Health(ctx context.Context) Health
+	// Status returns what the process does, for encoding/json. It holds no secrets.
+	Status() any
+	// Reload loads the configuration anew, all or nothing. Its error is shown to the operator.
+	Reload() error
+	// Draining reports whether the process shuts down.
+	Draining() bool
+}
+
+// The states of a Health or Part. Any other counts as unhealthy.
+const (
+	Healthy   = "healthy"
+	Degraded  = "degraded" // it works, but not all of it
+	Unhealthy = "unhealthy"
+)
+
+// Health is how the process is, and how its parts are.
+type Health struct {
+	State string
+	Parts []Part
+}
+
+// Part is something that the process needs, such as a tenant's Postgres.
+type Part struct {
+	Name    string
+	State   string
+	Message string
+	Latency time.Duration
+}
+
+// Token is what an operator must know to change something. It is never printed.
+type Token string
+
+// Format writes "[redacted]" for every verb and flag.
+func (Token) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[redacted]")) }
+
+// MarshalText returns "[redacted]".
+func (Token) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
+
+// Params says what a Server does.
+type Params struct {
+	Address string      // "IP:port"
+	Token   Token       // empty: nothing can be changed
+	TLS     *tls.Config // nil: none. Not changed; the Server does not change it
+	Target  Target
+	Metrics http.Handler
+	Log     *slog.Logger
+	Version string
+}
+
+// Server answers operators.
+type Server struct {
+	params   Params
+	hosts    hosts
+	listener net.Listener
+	http     *http.Server
+	token    atomic.Pointer[[sha256.Size]byte] // hash of the token; nil: none
+	refusals throttle
+}
+
+// New returns a Server that does not listen yet.
+func New(p Params) *Server {
+	s := &Server{params: p, hosts: hostsOf(p.Address, p.TLS != nil)}
+	s.SetToken(p.Token)
+	s.http = &http.Server{
+		Handler: s.handler(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(p.Log.Handler(), slog.LevelDebug),
+	}
+	if p.TLS != nil {
+		s.http.TLSConfig = p.TLS.Clone()
+	}
+	return s
+}
+
+// SetToken changes the token, for requests that come from now on. An empty one means that nothing can be changed.
+func (s *Server) SetToken(t Token) {
+	if t == "" {
+		s.token.Store(nil)
+		return
+	}
+	hash := sha256.Sum256([]byte(t))
+	s.token.Store(&hash)
+}
+
+// Listen opens the address, so that a mistake in it shows before anything is served.
+func (s *Server) Listen() error {
+	listener, err := net.Listen("tcp", s.params.Address)
+	if err != nil {
+		return fmt.Errorf("listen for operators: %w", err)
+	}
+	s.listener = listener
+	return nil
+}
+
+// Addr returns the address that Listen has opened: its port is known if the one asked for was 0.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Serve answers until ctx is done; it listens first if Listen was not called. Requests under way may then finish for 5 s,
+// what is left is cut off. It is called once.
+//
+// Errors: what keeps it from listening or accepting; nil when it ends because ctx is done.
+func (s *Server) Serve(ctx context.Context) error {
+	if s.listener == nil {
+		if err := s.Listen(); err != nil {
+			return err
+		}
+	}
+	done := make(chan error, 1)
+	go s.accept(done)
+	select {
+	case err := <-done:
+		return fmt.Errorf("answer operators: %w", err)
+	case <-ctx.Done():
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(stopping); err != nil {
+		_ = s.http.Close() // those that did not finish in time
+	}
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("answer operators: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) accept(done chan<- error) {
+	if s.http.TLSConfig != nil {
+		done <- s.http.ServeTLS(s.listener, "", "")
+		return
+	}
+	done <- s.http.Serve(s.listener)
+}

@@ -1,0 +1,39 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"sluice/internal/wire"
+)
+
+// Probe asks whether Postgres is there: it connects to the hosts in order, asks for encryption and hangs up. It needs no
+// login. It blocks until Postgres has answered or ctx is done. Errors: *DialError, several of them joined.
+func (d *Dialer) Probe(ctx context.Context) error {
+	var all []error
+	for _, host := range d.p.Hosts {
+		err := d.probe(ctx, host)
+		if err == nil {
+			return nil
+		}
+		all = append(all, &DialError{Addr: host.Addr, Err: causeOf(ctx, err)})
+	}
+	return errors.Join(all...)
+}
+
+func (d *Dialer) probe(ctx context.Context, host Address) error {
+	nc, err := d.p.DialContext(ctx, host.Network, host.Addr)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	stop := hold(ctx, nc)
+	defer stop()
+	if err := wire.NewConn(nc, wire.Backend).Write(wire.AppendSSLRequest(nil)); err != nil {
+		return err
+	}
+	var answer [1]byte
+	_, err = io.ReadFull(nc, answer[:])
+	return err
+}

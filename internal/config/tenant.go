@@ -1,0 +1,139 @@
+package config
+
+import "time"
+
+// What Tenant.OtherDatabases and Tenant.OtherRoles can be.
+const (
+	Allow = "allow"
+	Deny  = "deny"
+)
+
+// What Tenant.StateCheck can be.
+const (
+	StateCheckStrict = "strict"
+	StateCheckLearn  = "learn"
+	StateCheckHint   = "hint"
+)
+
+// Tenant is one Postgres cluster with its policy.
+type Tenant struct {
+	Name                   string        `key:"name" doc:"letters, digits, _ and -; clients name it as role.tenant" default:"default" reload:"live"`
+	Backend                Backend       `key:"backend" doc:"where Postgres is and how it is reached"`
+	Databases              []Database    `key:"databases" doc:"databases with an alias or limits of their own" reload:"live"`
+	OtherDatabases         string        `key:"other_databases" doc:"whether databases that are not listed can be reached" default:"allow" oneof:"allow deny" reload:"live"`
+	Service                Service       `key:"service" doc:"Sluice's own login: for auth.query, max_backends auto, the shared LISTEN and state checks"`
+	Auth                   Auth          `key:"auth" doc:"how clients prove who they are"`
+	Network                TenantNetwork `key:"network" doc:"who may connect to this tenant"`
+	RequireTLS             bool          `key:"require_tls" doc:"refuse clients without TLS" reload:"live"`
+	MaxClients             int           `key:"max_clients" doc:"client connections per mode; 0: only limits.max_clients" unit:"connections" min:"0" max:"10000000" reload:"live"`
+	PoolSize               int           `key:"pool_size" doc:"backends per (database, role, mode)" unit:"backends" default:"15" min:"1" max:"1000000" reload:"live"`
+	SessionPoolSize        int           `key:"session_pool_size" doc:"the same in session mode; 0: pool_size" unit:"backends" min:"0" max:"1000000" reload:"live"`
+	MaxBackends            AutoInt       `key:"max_backends" doc:"backends of the tenant in all, over both modes; auto takes 80 % of what Postgres has left" unit:"backends or auto" default:"auto" min:"1" max:"1000000" reload:"live"`
+	PoolWaitTimeout        time.Duration `key:"pool_wait_timeout" doc:"how long a client waits for a backend before 53300" unit:"duration" default:"15s" min:"1ms" reload:"live"`
+	Timeouts               Timeouts      `key:"timeouts" doc:"limits on clients; 0s: none"`
+	StateCheck             string        `key:"state_check" doc:"transaction mode: strict asks after every transaction that could have changed the session; learn samples and hint trusts signals only, both can leak state" default:"strict" oneof:"strict learn hint" reload:"live"`
+	MaxPinned              int           `key:"max_pinned" doc:"backends of a pool that sessions may keep past their transactions; 0: pool_size - 1" unit:"backends" min:"0" max:"1000000" reload:"live"`
+	PlanUnnamed            string        `key:"plan_unnamed" doc:"whether unnamed statements are served by planned, named ones" default:"auto" oneof:"auto off" reload:"live"`
+	ObserveTransactionMode bool          `key:"observe_transaction_mode" doc:"the session port reports what the transaction port would pin" reload:"live"`
+	Spread                 AutoInt       `key:"spread" doc:"loops over which a hot pool is split" unit:"number or auto" default:"auto" min:"1" max:"1024" reload:"live"`
+	OtherRoles             string        `key:"other_roles" doc:"whether roles that are not listed can log in" default:"allow" oneof:"allow deny" reload:"live"`
+	Roles                  []Role        `key:"roles" doc:"roles with limits of their own; the role that logs in counts, SET ROLE does not change it" reload:"live"`
+
+	// URLLogin says that the tenant comes from a database URL: if the service role may read pg_authid it is used for
+	// an auth query, otherwise the service role with its password is the only login.
+	URLLogin bool `key:"-"`
+}
+
+// TLSMode is how far the connection to Postgres is protected, with libpq's words.
+type TLSMode string
+
+// The TLS modes.
+const (
+	TLSDisable    TLSMode = "disable"
+	TLSPrefer     TLSMode = "prefer"
+	TLSRequire    TLSMode = "require"
+	TLSVerifyCA   TLSMode = "verify-ca"
+	TLSVerifyFull TLSMode = "verify-full"
+)
+
+// Backend is where Postgres is and how it is reached.
+type Backend struct {
+	// Hosts has at least one element, each with its port.
+	Hosts          []HostPort    `key:"host" doc:"host, or a list of host[:port], tried in order; a path is the folder of a Unix socket" default:"127.0.0.1" single:"yes" reload:"live"`
+	Port           int           `key:"port" doc:"port of the hosts that do not name one" default:"5433" min:"1" max:"65535" reload:"live"`
+	TLSMode        TLSMode       `key:"tls_mode" doc:"as libpq's sslmode" shown:"prefer if every host is loopback or a Unix socket, else verify-full" oneof:"disable prefer require verify-ca verify-full" reload:"live"`
+	CAFile         string        `key:"ca_file" doc:"authorities that sign Postgres's certificate, PEM; empty: those of the system" unit:"file" path:"yes" reload:"live"`
+	CertFile       string        `key:"cert_file" doc:"client certificate towards Postgres, PEM" unit:"file" path:"yes" reload:"live"`
+	KeyFile        string        `key:"key_file" doc:"its private key, PEM" unit:"file" path:"yes" reload:"live"`
+	ServerName     string        `key:"server_name" doc:"the name that Postgres's certificate must have; empty: the host" reload:"live"`
+	ConnectTimeout time.Duration `key:"connect_timeout" doc:"for connecting to Postgres and logging in" unit:"duration" default:"5s" min:"1ms" reload:"live"`
+	MaxLifetime    time.Duration `key:"max_lifetime" doc:"a backend older than this is replaced when it is free; 0s: never" unit:"duration" default:"1h" min:"0s" reload:"live"`
+	IdleTimeout    time.Duration `key:"idle_timeout" doc:"a backend unused for this long is closed; 0s: never" unit:"duration" default:"10m" min:"0s" reload:"live"`
+	MinBackends    int           `key:"min_backends" doc:"backends kept warm per pool" unit:"backends" min:"0" max:"1000000" reload:"live"`
+	Settings       []Setting     `key:"settings" doc:"settings that every backend starts with" unit:"name=value" reload:"live"`
+}
+
+// Database is a database that clients can name.
+type Database struct {
+	Name       string  `key:"name" doc:"what clients call it" required:"yes" reload:"live"`
+	DBName     string  `key:"dbname" doc:"its name in Postgres" shown:"the same as name" reload:"live"`
+	PoolSize   int     `key:"pool_size" doc:"backends per (role, mode); 0: the tenant's" unit:"backends" min:"0" max:"1000000" reload:"live"`
+	MaxClients int     `key:"max_clients" doc:"client connections per mode; 0: only the tenant's limit" unit:"connections" min:"0" max:"10000000" reload:"live"`
+	Network    Network `key:"network" doc:"narrows the tenant's"`
+}
+
+// Service is Sluice's own login. An empty Role means that there is none.
+type Service struct {
+	Role     string `key:"role" doc:"empty: what needs a login of Sluice's own is off" reload:"live"`
+	Password Secret `key:"password" doc:"its password" reload:"live"`
+	Database string `key:"database" doc:"the database it logs in to" default:"postgres" reload:"live"`
+}
+
+// AuthMethod is how clients prove who they are.
+type AuthMethod string
+
+// The methods.
+const (
+	AuthAuto     AuthMethod = "auto"
+	AuthTrust    AuthMethod = "trust"
+	AuthPassword AuthMethod = "password"
+	AuthMD5      AuthMethod = "md5"
+	AuthSCRAM    AuthMethod = "scram-sha-256"
+	AuthCert     AuthMethod = "cert"
+	AuthJWT      AuthMethod = "jwt"
+	AuthPeer     AuthMethod = "peer"
+)
+
+// Auth is how clients prove who they are, and where their secrets come from.
+type Auth struct {
+	Method AuthMethod `key:"method" doc:"auto: by the stored secret, never weaker" default:"auto" oneof:"auto trust password md5 scram-sha-256 cert jwt peer" reload:"live"`
+	// UsersFile is empty if there is none: also if the file does not name it, the default does not exist and
+	// nothing needs it.
+	UsersFile  string        `key:"users_file" doc:"lines of a role and its password or verifier, both in double quotes; the format of PgBouncer's userlist.txt; may be missing at its default if query is set or method is trust" unit:"file" default:"users.txt" path:"yes" reload:"live"`
+	Query      string        `key:"query" doc:"SELECT role, verifier[, valid_until] FROM … WHERE role = $1; runs as the service role, in its database" unit:"SQL" reload:"live"`
+	QueryCache time.Duration `key:"query_cache" doc:"how long its answer is used" unit:"duration" default:"30s" min:"0s" reload:"live"`
+}
+
+// Timeouts are limits on clients. Zero means no limit.
+type Timeouts struct {
+	ClientIdle        time.Duration `key:"client_idle" doc:"between two transactions" unit:"duration" default:"0s" min:"0s" reload:"live"`
+	IdleInTransaction time.Duration `key:"idle_in_transaction" doc:"between two statements of a transaction" unit:"duration" default:"0s" min:"0s" reload:"live"`
+	Query             time.Duration `key:"query" doc:"of a statement" unit:"duration" default:"0s" min:"0s" reload:"live"`
+	ClientLifetime    time.Duration `key:"client_lifetime" doc:"of a client connection, ended at a free moment" unit:"duration" default:"0s" min:"0s" reload:"live"`
+}
+
+// Role is a role with limits of its own.
+type Role struct {
+	Name       string      `key:"name" doc:"the role that logs in" required:"yes" reload:"live"`
+	PoolSize   int         `key:"pool_size" doc:"backends per (database, mode); 0: the tenant's" unit:"backends" min:"0" max:"1000000" reload:"live"`
+	MaxClients int         `key:"max_clients" doc:"client connections per mode; 0: only the tenant's limit" unit:"connections" min:"0" max:"10000000" reload:"live"`
+	Modes      []Mode      `key:"modes" doc:"modes it may use; empty: both" oneof:"session transaction" reload:"live"`
+	Network    Network     `key:"network" doc:"narrows the tenant's"`
+	Backend    RoleBackend `key:"backend" doc:"how Sluice logs in to Postgres for this role; needed where the client's login gives no secret"`
+}
+
+// RoleBackend is the login to Postgres on behalf of a role. An empty User means the role itself.
+type RoleBackend struct {
+	User     string `key:"user" doc:"log in as; empty: the role" reload:"live"`
+	Password Secret `key:"password" doc:"empty: what the client's login gives" reload:"live"`
+}

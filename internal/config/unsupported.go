@@ -1,0 +1,64 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+)
+
+// feature is a part of the contract that this version does not have yet.
+type feature struct {
+	setting   string // with [] for any element
+	refused   string // in words, for the documentation
+	supported func(value any) bool
+}
+
+// features returns them all. Their settings are accepted with values that do without them; anything else is a problem
+// rather than ignored. Delete a row when the feature is there.
+func features() []feature {
+	return []feature{
+		{"listeners[].proxy_protocol_from", "anything but []", empty},
+		{"admin.socket", "anything but empty", empty},
+		{"console.admin_roles", "anything but []", empty},
+		{"console.stats_roles", "anything but []", empty},
+		{"bans.after", "anything but 0", empty},
+		{"state_dir", "anything but empty", empty},
+		{"watch", "all", not("all")},
+		{"tenants[].auth.method", "cert, jwt, peer", not("cert", "jwt", "peer")},
+		{"tenants[].network.managed_by", "api", not("api")},
+		{"tenants[].state_check", "learn", not("learn")},
+		{"tenants[].observe_transaction_mode", "true", empty},
+		{"tenants[].spread", "anything but auto and 1", oneLoop},
+	}
+}
+
+// unsupported reports settings that ask for what this version does not have.
+func (k *checker) unsupported() {
+	rows := features()
+	visit(reflect.ValueOf(k.cfg).Elem(), "", "", func(s setting) {
+		i := slices.IndexFunc(rows, func(f feature) bool { return f.setting == s.pattern })
+		if i < 0 || rows[i].supported(s.value.Interface()) {
+			return
+		}
+		if s.scalar() {
+			k.add(s.path, "is not supported by this version, %s", k.got(s.path, s.value.Interface()))
+			return
+		}
+		k.add(s.path, "is not supported by this version: leave it empty")
+	})
+}
+
+// empty reports whether value is zero or a list without elements.
+func empty(value any) bool {
+	v := reflect.ValueOf(value)
+	return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
+}
+
+// not supports every word but these.
+func not(words ...string) func(any) bool {
+	return func(value any) bool { return !slices.Contains(words, reflect.ValueOf(value).String()) }
+}
+
+func oneLoop(value any) bool {
+	a, ok := value.(AutoInt)
+	return ok && (a.Auto || a.N == 1)
+}

@@ -1,0 +1,151 @@
+// Package prepared interns prepared statements and keeps each client's names apart from each backend's.
+//
+// A Table belongs to one pool and one baseline (the start-up parameters that its backends were opened with), so all
+// statements in it are parsed under the same settings and the text with its parameter types is key enough: Postgres folds
+// literals at Parse, hence a statement prepared under one TimeZone must never serve a client with another.
+//
+// Nothing here is safe for concurrent use: a Table, and the Clients and Backends that use it, belong to one loop.
+package prepared
+
+import (
+	"strconv"
+)
+
+// Prefix starts the name of every statement that Sluice prepares on a backend.
+const Prefix = "sluice_"
+
+// Statement is a statement's text and parameter types, with the name under which backends know it.
+type Statement struct {
+	Name    string // on backends; unique in its Table
+	Signals uint32 // what sessionstate.Scan says of the text; valid once Scanned
+	Scanned bool
+	Proven  bool // some backend has prepared it
+
+	body  string // query, NUL, parameter types: a Parse message without its name
+	table *Table
+	refs  int
+}
+
+// Body returns the body of a Parse message behind the name: query, zero byte, parameter types.
+func (s *Statement) Body() string { return s.body }
+
+// Query returns the statement's text.
+func (s *Statement) Query() string {
+	for i := 0; i < len(s.body); i++ {
+		if s.body[i] == 0 {
+			return s.body[:i]
+		}
+	}
+	return s.body
+}
+
+// Retain adds a reference.
+func (s *Statement) Retain() { s.refs++ }
+
+// Release takes a reference back; the last one removes s from its Table. A nil s is ignored.
+func (s *Statement) Release() {
+	if s == nil {
+		return
+	}
+	s.refs--
+	if s.refs < 0 {
+		panic("bug: prepared statement released twice")
+	}
+	if s.refs == 0 && s.table.byBody[s.body] == s {
+		delete(s.table.byBody, s.body)
+	}
+}
+
+// Table holds the statements of one pool and baseline.
+type Table struct {
+	byBody map[string]*Statement
+	next   uint64
+}
+
+// NewTable returns an empty Table.
+func NewTable() *Table { return &Table{byBody: make(map[string]*Statement)} }
+
+// Len returns how many shared statements are interned.
+func (t *Table) Len() int { return len(t.byBody) }
+
+// Intern returns the statement with this body (see Statement.Body), one reference added for the caller. body is copied
+// only if it has not been seen.
+func (t *Table) Intern(body []byte) *Statement {
+	if s, ok := t.byBody[string(body)]; ok {
+		s.refs++
+		return s
+	}
+	s := t.newStatement(string(body))
+	t.byBody[s.body] = s
+	return s
+}
+
+// Find returns the statement with this body if it is shared, nil if not, without a reference.
+func (t *Table) Find(body []byte) *Statement { return t.byBody[string(body)] }
+
+// Private returns a statement with this body that no other client will ever share, one reference added for the caller.
+// It is for text that is parsed under settings which differ from the baseline's, or that must be parsed anew.
+func (t *Table) Private(body string) *Statement {
+	return t.newStatement(body)
+}
+
+// Age has no statement shared that is known now: after a change of the schema the same text may mean something else.
+// Clients that have one keep it.
+func (t *Table) Age() { clear(t.byBody) }
+
+func (t *Table) newStatement(body string) *Statement {
+	t.next++
+	return &Statement{Name: Prefix + strconv.FormatUint(t.next, 10), body: body, table: t, refs: 1}
+}
+
+// Client keeps the names of one client's statements. The zero value is ready to use. It holds a reference to each.
+type Client struct {
+	named   map[string]*Statement
+	unnamed *Statement
+}
+
+// Lookup returns what the name means to the client, nil if nothing. The empty name is the unnamed statement.
+func (c *Client) Lookup(name []byte) *Statement {
+	if len(name) == 0 {
+		return c.unnamed
+	}
+	return c.named[string(name)]
+}
+
+// Swap makes name mean s (nil: nothing) and returns what it meant before. References move with the statements: that of s
+// from the caller to c, that of the result from c to the caller.
+func (c *Client) Swap(name string, s *Statement) (before *Statement) {
+	if name == "" {
+		before, c.unnamed = c.unnamed, s
+		return before
+	}
+	before = c.named[name]
+	switch {
+	case s == nil:
+		delete(c.named, name)
+	case c.named == nil:
+		c.named = map[string]*Statement{name: s}
+	default:
+		c.named[name] = s
+	}
+	return before
+}
+
+// Named calls f for each named statement, in no order.
+func (c *Client) Named(f func(name string, s *Statement)) {
+	for name, s := range c.named {
+		f(name, s)
+	}
+}
+
+// Len returns how many named statements the client has.
+func (c *Client) Len() int { return len(c.named) }
+
+// Clear forgets all and releases the references.
+func (c *Client) Clear() {
+	for _, s := range c.named {
+		s.Release()
+	}
+	c.unnamed.Release()
+	*c = Client{}
+}

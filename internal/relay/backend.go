@@ -1,0 +1,365 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+
+	"sluice/internal/sessionstate"
+	"sluice/internal/wire"
+)
+
+// FromBackend takes the backend's bytes p, whole messages or not, and adds to toClient what the client is to see and to
+// toBackend what Sluice has to add. It takes n bytes; the caller keeps the rest, never more than 64 KiB, and passes it
+// again with more behind it.
+//
+// Errors: ErrBackend or ErrCarry, wrapped. The backend is of no more use; what toClient holds may still be sent.
+func (m *Machine) FromBackend(p []byte, toBackend, toClient *Out) (n int, err error) {
+	for n < len(p) {
+		if m.backPass > 0 {
+			k := min(m.backPass, len(p)-n)
+			if !m.backDrop {
+				toClient.forward(p[n : n+k])
+			}
+			m.backPass -= k
+			n += k
+			continue
+		}
+		typ, body, ok, err := wire.Header(p[n:])
+		if err != nil {
+			return n, backendError("%w", err)
+		}
+		if !ok {
+			return n, nil
+		}
+		total := wire.HeaderLen + body
+		msg := p[n:min(len(p), n+total)]
+		if len(msg) < total && total <= maxReply && understood(typ) {
+			return n, nil
+		}
+		drop, err := m.reply(typ, msg, toBackend, toClient)
+		if err != nil {
+			return n, err
+		}
+		if !drop {
+			toClient.forward(msg)
+		}
+		n += len(msg)
+		m.backPass, m.backDrop = total-len(msg), drop
+		if m.backPass == 0 {
+			m.settle(toClient)
+		}
+	}
+	return n, nil
+}
+
+// understood reports whether messages of this type are looked into.
+func understood(typ byte) bool {
+	switch typ {
+	case wire.ReadyForQuery, wire.ErrorResponse, wire.CommandComplete, wire.ParameterStatus:
+		return true
+	}
+	return false
+}
+
+// settle makes up the replies whose turn has come.
+func (m *Machine) settle(toClient *Out) {
+	if m.backPass > 0 {
+		return // in the middle of a message
+	}
+	for e := m.q.head(); e != nil && (e.do == synth || e.do == marker); e = m.q.head() {
+		if !m.gone && e.do == synth {
+			typ := byte(wire.ParseComplete)
+			if e.kind == wire.Close {
+				typ = wire.CloseComplete
+			}
+			toClient.set(wire.AppendHeader(toClient.own(), typ, 0))
+		}
+		m.complete(e)
+		m.q.pop()
+	}
+}
+
+// reply deals with the beginning of one backend message, or all of it if it is understood. drop says that the client is
+// not to see it.
+func (m *Machine) reply(typ byte, msg []byte, toBackend, toClient *Out) (drop bool, err error) {
+	body := msg[wire.HeaderLen:]
+	switch typ {
+	case wire.NoticeResponse, wire.NotificationResponse:
+		head := m.q.head()
+		return m.gone || head != nil && head.do.own(), nil
+	case wire.ParameterStatus:
+		return m.parameterStatus(body), nil
+	}
+	m.settle(toClient)
+	head := m.q.head()
+	switch {
+	case typ == wire.ErrorResponse:
+		return m.errorResponse(head, msg, toClient)
+	case head == nil:
+		return true, backendError("message %q that nobody asked for", typ)
+	case typ == wire.ReadyForQuery:
+		return m.readyForQuery(head, body, toBackend)
+	}
+	ok, last := expects(head.kind, typ)
+	if !ok {
+		return true, backendError("message %q in answer to %q", typ, head.kind)
+	}
+	drop = m.gone || head.do == swallow || head.do.own()
+	switch typ {
+	case wire.CopyInResponse:
+		m.startCopyIn(toBackend)
+	case wire.CommandComplete:
+		if tag, _, ok := wire.CString(body); ok && !drop {
+			m.tag(tag)
+		}
+	}
+	if last {
+		m.complete(head)
+		m.q.pop()
+	}
+	return drop, nil
+}
+
+// tag takes note of what a command was.
+func (m *Machine) tag(tag []byte) {
+	m.change = max(m.change, changeOf(tag))
+	if !m.raw {
+		if s := sessionstate.ScanTag(tag); s.Sticky() {
+			m.Pin(s.First())
+		}
+	}
+}
+
+// changeOf tells from a CommandComplete's tag what the command may have changed.
+func changeOf(tag []byte) Change {
+	verb, object, _ := strings.Cut(string(tag), " ")
+	switch verb {
+	case "DO", "CALL":
+		return ChangedCode
+	case "DROP", "IMPORT":
+		return ChangedSchema
+	case "CREATE", "ALTER":
+	default:
+		return ChangedNothing
+	}
+	switch object {
+	case "FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE", "EXTENSION", "TRIGGER", "RULE", "POLICY", "VIEW",
+		"MATERIALIZED VIEW", "DOMAIN", "OPERATOR", "CAST", "LANGUAGE", "TRANSFORM":
+		return ChangedCode
+	}
+	return ChangedSchema
+}
+
+// readyForQuery ends the answer to a Sync, Query or FunctionCall.
+func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop bool, err error) {
+	if len(body) != 1 || body[0] != 'I' && body[0] != 'T' && body[0] != 'E' {
+		return true, backendError("ReadyForQuery with status %q", body)
+	}
+	if !endsWithReady(head.kind) {
+		return true, backendError("ReadyForQuery in answer to %q", head.kind)
+	}
+	m.status = body[0]
+	m.copyIn = false
+	drop = m.gone || head.do.own()
+	if m.status == 'I' && !drop {
+		m.p.Counters.Transactions++
+	}
+	m.complete(head)
+	m.q.pop()
+	for next := m.q.head(); next != nil && next.do == marker; next = m.q.head() {
+		m.q.pop() // for a COPY that there was not
+	}
+	if m.q.len() > 0 {
+		return drop, nil
+	}
+	m.commitSent = false
+	if m.status == 'I' {
+		m.local = false
+		if len(m.dirty) > 0 && !m.raw {
+			m.Pin(PinParameter)
+		}
+	}
+	if m.gone {
+		m.tidy(toBackend)
+	}
+	return drop, nil
+}
+
+// errorResponse ends the answer that is outstanding; behind a message of the extended query protocol the backend then
+// skips to the next Sync.
+func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bool, err error) {
+	f := parseError(msg[wire.HeaderLen:])
+	if f.fatal {
+		m.fatal = true
+	}
+	switch {
+	case head == nil:
+		m.countError(f.code)
+		return m.gone, nil
+	case head.do == carry:
+		return true, fmt.Errorf("%w: %s %s", ErrCarry, f.code, f.message)
+	}
+	drop = m.gone || head.do == attempt
+	if head.do == duplicate && f.code == "26000" && !drop {
+		toClient.set(appendDuplicate(toClient.own(), head.name))
+		f.code, drop = "42P05", true
+	}
+	if head.do != attempt {
+		m.countError(f.code)
+	}
+	m.copyIn = false
+	if endsWithReady(head.kind) {
+		return drop, nil
+	}
+	m.spoil(head, f.code)
+	m.skip()
+	return drop, nil
+}
+
+// spoil has a statement prepared anew that could not be used, perhaps because the schema has changed since.
+func (m *Machine) spoil(head *entry, code string) {
+	if m.raw || head.stmt == nil || head.kind != wire.Bind && head.kind != wire.Describe {
+		return
+	}
+	switch code[:min(2, len(code))] {
+	case "0A", "42", "XX": // cached plan, undefined or ambiguous names, lookups in the cache
+		m.backend.Spoil(head.stmt)
+	}
+}
+
+func (m *Machine) countError(code string) {
+	if m.gone || len(code) < 2 {
+		return
+	}
+	if m.p.Counters.Errors == nil {
+		m.p.Counters.Errors = make(map[string]uint64)
+	}
+	m.p.Counters.Errors[code[:2]]++
+}
+
+// skip deals with an error of the extended query protocol: the head has failed, and the backend skips all that follows it
+// up to the next Sync.
+func (m *Machine) skip() {
+	n := 1
+	for n < m.q.len() && m.q.at(n).kind != wire.Sync {
+		n++
+	}
+	m.skipping = n == m.q.len()
+	for i := n - 1; i > 0; i-- { // in reverse: what was done last is undone first
+		m.undo(m.q.at(i))
+	}
+	m.fail(m.q.head())
+	for range n {
+		m.q.pop()
+	}
+}
+
+// startCopyIn takes note that the backend waits for CopyData. What has been sent behind the COPY already is read in that
+// state: Sync is ignored, CopyDone and CopyFail end it, anything else ends it with an error.
+func (m *Machine) startCopyIn(toBackend *Out) {
+	for m.q.len() > 1 {
+		e := m.q.at(1)
+		switch {
+		case e.do == marker:
+			m.q.cut(1)
+			return
+		case e.kind == wire.Sync:
+			m.q.cut(1)
+			continue
+		case m.q.head().kind == wire.Query:
+			m.undo(e)
+			m.q.cut(1)
+		}
+		return
+	}
+	m.copyIn = true
+	m.open = m.q.head().kind == wire.Execute // its Sync is still to come
+	if m.gone {                              // nobody will send anything
+		toBackend.set(m.appendCopyFail(toBackend.own()))
+	}
+}
+
+// parameterStatus notes a changed setting. drop says that the client is not to see it.
+func (m *Machine) parameterStatus(body []byte) (drop bool) {
+	if head := m.q.head(); m.gone || head != nil && head.do.own() {
+		return true
+	}
+	name, rest, _ := wire.CString(body)
+	value, _, ok := wire.CString(rest)
+	if !ok || m.raw || string(name) == "in_hot_standby" {
+		return false
+	}
+	for i, p := range m.dirty {
+		if p.Name == string(name) {
+			m.dirty = append(m.dirty[:i], m.dirty[i+1:]...)
+			break
+		}
+	}
+	if m.usual(name, value) {
+		return false
+	}
+	m.dirty = append(m.dirty, wire.Param{Name: string(name), Value: string(value)})
+	return false
+}
+
+// usual reports whether the setting has the value that it had when the client logged in.
+func (m *Machine) usual(name, value []byte) bool {
+	if string(name) == "application_name" {
+		return string(value) == m.p.ApplicationName
+	}
+	for _, p := range m.p.Baseline {
+		if p.Name == string(name) {
+			return p.Value == string(value)
+		}
+	}
+	return false
+}
+
+// complete takes note that the entry's message has done what it was to do.
+func (m *Machine) complete(e *entry) {
+	e.prev.Release()
+	if e.spoilt != nil {
+		m.backend.Closed(e.spoilt)
+	}
+	switch {
+	case e.stmt == nil:
+	case e.kind == wire.Close:
+		e.stmt.Release()
+	case e.kind == wire.Parse:
+		m.backend.Confirm(e.stmt)
+	}
+}
+
+// fail takes back what the entry's message would have done, had it not failed.
+func (m *Machine) fail(e *entry) {
+	switch {
+	case e.kind == wire.Parse && e.do == forward && !m.raw && e.name == "":
+		m.names.Swap("", nil).Release() // Postgres drops the old one before it looks at the new one
+		e.prev.Release()
+		m.backend.Unnamed = nil
+	case e.kind == wire.Parse:
+		m.undo(e)
+	default:
+		m.complete(e)
+	}
+}
+
+// undo takes back what the entry's message would have done, had the backend not skipped it.
+func (m *Machine) undo(e *entry) {
+	switch {
+	case e.do == duplicate, e.do == marker, e.do.own():
+	case e.kind == wire.Parse:
+		if e.stmt != nil {
+			m.backend.Remove(e.stmt)
+		}
+		m.backend.Unnamed = nil
+		if e.do != swallow && !m.raw {
+			m.names.Swap(e.name, e.prev).Release()
+		}
+	case e.kind == wire.Close && e.stmt != nil: // the evicted one stays
+		m.backend.Keep(e.stmt)
+		e.stmt.Release()
+	case e.kind == wire.Close && e.do == synth, e.kind == wire.Query && e.do == forward && !m.raw:
+		m.names.Swap(e.name, e.prev).Release()
+	}
+}

@@ -1,0 +1,251 @@
+// Package relay decides what the bytes between one client and the backend it holds mean, and when the backend is free
+// again.
+//
+// A Machine is pure: it takes bytes from one side and says what to send where, what to swallow, inject or rewrite. It
+// does no I/O, holds no lock, owns no buffer but partly sent state, and knows no time. Its heart is a queue of
+// outstanding replies, in the order in which they come: each is forwarded, swallowed or made up. What Sluice injects
+// (preparing a statement, carrying state, cleaning up) are entries of that queue like any other.
+//
+// It works in one of two ways. In a session of its own (Raw) the backend belongs to the client alone, and the machine
+// only follows the conversation. In a shared one the client's prepared statements are interned and renamed, so that any
+// backend can serve any transaction; a client whose SQL could change the state of the session is pinned to its backend,
+// is given its statements under its own names there, and is Raw from then on.
+//
+// Protocol: "Message Flow", "Extended Query", "COPY Operations", "Pipelining".
+package relay
+
+import (
+	"errors"
+	"fmt"
+
+	"sluice/internal/prepared"
+	"sluice/internal/sessionstate"
+	"sluice/internal/wire"
+)
+
+const (
+	// maxScan is the longest Parse or Query that is held to be understood. Longer ones are streamed and pin the session.
+	maxScan = 1 << 20 // 1 MiB
+	// maxNames is the longest beginning of a Bind, up to the end of its two names.
+	maxNames = 16 << 10 // 16 KiB
+	// maxReply is the longest backend message that is held to be understood; longer errors pass unread.
+	maxReply = 64 << 10 // 64 KiB
+	// maxOutstanding bounds the queue. Postgres keeps back at most 8 KiB of replies, some 1,600 of the shortest, so a
+	// client that is made to wait here is always answered; a Flush sees to the rest.
+	maxOutstanding = 16 << 10
+	// keepEntries is the longest queue whose memory an idle session keeps.
+	keepEntries = 8
+)
+
+// Next says why FromClient has stopped.
+type Next int
+
+// Reasons to stop.
+const (
+	More        Next = iota // what is left is not a whole message: call again with more
+	NeedBackend             // what is left begins with a message that needs a backend: Attach one and call again
+	Blocked                 // what is left must wait for replies: call again after FromBackend
+	Terminated              // what is left begins with Terminate
+)
+
+// Errors of the two sides. They are wrapped with what was seen.
+var (
+	ErrClient  = errors.New("client broke the protocol")
+	ErrBackend = errors.New("backend broke the protocol")
+	// ErrCarry is a failed injection on Sluice's own account: the backend is in an unknown state, the session ends.
+	ErrCarry = errors.New("session state could not be put on the backend")
+)
+
+// Reasons to pin that are not a signal of the SQL text.
+const (
+	PinParameter    = "parameter_status" // Postgres reported a setting other than the baseline's
+	PinLarge        = "unscanned"        // a statement too large to be looked at
+	PinFunctionCall = "function_call"    // a function called by number
+	PinOpaque       = "opaque_code"      // the database has code that may change the session behind any statement
+)
+
+// Counters counts what machines have seen. They belong to a loop: nothing in them is safe for concurrent use.
+type Counters struct {
+	Transactions  uint64 // ends of transactions: ReadyForQuery that says idle
+	Queries       uint64 // Query and Execute messages
+	ClientParses  uint64
+	BackendParses uint64 // Parse messages sent to Postgres, injected ones included
+	Binds         uint64
+	Errors        map[string]uint64 // ErrorResponses by SQLSTATE class, two letters
+}
+
+// Params says how a Machine is to work.
+type Params struct {
+	Raw      bool            // the backend belongs to this client alone
+	Opaque   *bool           // not Raw: any statement may change the session, so the first one pins; belongs to the loop
+	Table    *prepared.Table // not Raw: where statements are interned
+	Baseline []wire.Param    // not Raw: ParameterStatus as the client got it at login, not changed by the machine
+	Counters *Counters       // never nil
+
+	// Sequences, which belongs to the loop, is set when a client asks for currval or lastval. From then on what others did
+	// to a backend's sequences is to be discarded when it is attached: see DiscardSequences. Not Raw.
+	Sequences *bool
+
+	ApplicationName string // not Raw: the client's, see CarryApplicationName
+}
+
+// Machine follows one client's conversation. Make one with New.
+type Machine struct {
+	p       Params
+	raw     bool
+	names   prepared.Client
+	backend *prepared.Backend // nil: no backend is attached
+
+	q        queue
+	status   byte // of the last ReadyForQuery
+	skipping bool // the backend skips to a Sync that has not been sent yet
+	copyIn   bool // the backend waits for CopyData
+	open     bool // extended queries have been sent behind the last Sync: they may be in a transaction that is not committed
+	fresh    bool // nobody else has used the backend's sequences
+	flushed  bool // a Flush was injected behind the last message sent
+
+	pass     int  // bytes of the client's current message that are still to come
+	passDrop bool // and they are not to be forwarded
+	refusing bool // what the client sends is dropped up to the end of its request, see Refuse
+
+	refusedSome bool // some of it has been dropped
+	backPass    int  // bytes of the backend's current message still to come
+	backDrop    bool // and they are not for the client
+
+	pin        string       // why the backend must stay with the client; empty: it need not
+	local      bool         // settings may differ from the baseline until the transaction ends
+	commitSent bool         // something that could commit is under way inside a block
+	dirty      []wire.Param // ParameterStatus values that differ from the baseline
+
+	change Change // of the schema, by what has been run
+
+	fatal bool // Postgres has ended the session by itself, and said so
+	gone  bool // the client is gone; everything is swallowed
+	reset bool // gone: DISCARD ALL is still to be sent
+}
+
+// New returns a Machine for a session whose login is complete.
+func New(p Params) Machine {
+	return Machine{p: p, raw: p.Raw, status: 'I'}
+}
+
+// Attach lends a backend to the machine: b is what it has prepared. fresh says that no other client has used it since what
+// clients do to sequences was last discarded.
+func (m *Machine) Attach(b *prepared.Backend, fresh bool) {
+	if m.backend != nil {
+		panic("bug: attached twice")
+	}
+	m.backend, m.fresh = b, fresh
+	m.status, m.open = 'I', false
+}
+
+// Detach takes the backend away. The machine must be Free, or at its end.
+func (m *Machine) Detach() { m.backend = nil }
+
+// Attached reports whether the machine has a backend.
+func (m *Machine) Attached() bool { return m.backend != nil }
+
+// Free reports whether the backend owes the client nothing and holds nothing for it: every ReadyForQuery has arrived,
+// the last one said 'I', no COPY is open, no message is half sent in either direction.
+// Protocol: "Message Flow", "Extended Query" and "COPY Operations".
+func (m *Machine) Free() bool { return m.Quiet() && !m.InBlock() && !m.reset }
+
+// Quiet reports whether nothing is under way, in or outside of a transaction block.
+func (m *Machine) Quiet() bool {
+	return m.q.len() == 0 && !m.skipping && !m.copyIn && m.pass == 0 && m.backPass == 0
+}
+
+// Boundary reports whether what the client has been sent ends with a whole message, so that another may follow.
+func (m *Machine) Boundary() bool { return m.backPass == 0 || m.backDrop }
+
+// InBlock reports whether a transaction is open: the last ReadyForQuery came from inside a block, or extended queries wait
+// for their Sync.
+func (m *Machine) InBlock() bool { return m.status != 'I' || m.open }
+
+// Stuck reports whether what is under way cannot end without more from the client: a COPY, or extended queries without
+// their Sync.
+func (m *Machine) Stuck() bool { return m.copyIn || m.skipping || m.open }
+
+// Change says what commands may have changed.
+type Change int
+
+// The changes, each more than the one before.
+const (
+	ChangedNothing Change = iota
+	ChangedSchema         // what a statement's text means
+	ChangedCode           // and what code may run behind it
+)
+
+// TakeChange returns what may have been changed since the last call. To be asked when m is Free.
+func (m *Machine) TakeChange() Change {
+	change := m.change
+	m.change = ChangedNothing
+	return change
+}
+
+// Pinned returns why the backend must stay with this client to its end, empty if it need not.
+func (m *Machine) Pinned() string { return m.pin }
+
+// Pin makes the backend stay with this client to its end. The first reason stays.
+func (m *Machine) Pin(reason string) {
+	if m.pin == "" {
+		m.pin = reason
+	}
+}
+
+// Fatal reports whether Postgres has told the client that the session is over.
+func (m *Machine) Fatal() bool { return m.fatal }
+
+// Close releases what the machine holds in tables shared with others.
+func (m *Machine) Close() {
+	for e := m.q.head(); e != nil; e = m.q.head() {
+		e.prev.Release()
+		if e.kind == wire.Close {
+			e.stmt.Release()
+		}
+		m.q.pop()
+	}
+	m.names.Clear()
+}
+
+// Loss says what a lost backend means for the client.
+type Loss int
+
+// What can be lost with a backend.
+const (
+	LostNothing Loss = iota // nothing was under way
+	LostBlock               // a transaction block that has not been committed
+	LostUnknown             // something was under way that may have been committed
+)
+
+// Loss returns what the client loses if the backend is gone now.
+func (m *Machine) Loss() Loss {
+	switch {
+	case m.Quiet() && !m.InBlock():
+		return LostNothing
+	case m.Quiet():
+		return LostBlock
+	case m.status == 'I' || m.commitSent:
+		return LostUnknown
+	}
+	return LostBlock
+}
+
+// note takes what a statement's text says into account. It reports whether the text pins the session.
+func (m *Machine) note(s sessionstate.Signals) (pins bool) {
+	if s&sessionstate.Local != 0 {
+		m.local = true
+	}
+	if s.MayCommit() {
+		m.commitSent = true
+	}
+	return s.Sticky()
+}
+
+func clientError(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrClient}, args...)...)
+}
+
+func backendError(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrBackend}, args...)...)
+}

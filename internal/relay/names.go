@@ -1,0 +1,296 @@
+package relay
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"sluice/internal/prepared"
+	"sluice/internal/sessionstate"
+	"sluice/internal/wire"
+)
+
+// missing is the name of a statement that no backend has.
+const missing = "?"
+
+// parse deals with Parse: the statement is interned, and the backend asked only if it does not have it yet.
+func (m *Machine) parse(c *call) (Next, error) {
+	if m.raw {
+		return m.parseRaw(c), nil
+	}
+	if c.total > maxScan {
+		if next := m.goRaw(c, PinLarge, false); next != proceed {
+			return next, nil
+		}
+		return m.parseRaw(c), nil
+	}
+	if !c.whole() {
+		return More, nil
+	}
+	name, rest, ok := wire.CString(c.body())
+	if !ok || !wellFormed(rest) {
+		return m.send(c, entry{kind: wire.Parse, do: swallow}), nil // Postgres will say what is wrong with it
+	}
+	st := m.p.Table.Intern(rest)
+	if !st.Scanned {
+		text, _, _ := wire.CString(rest)
+		st.Signals, st.Scanned = uint32(sessionstate.Scan(text)), true
+	}
+	s := sessionstate.Signals(st.Signals)
+	if s.Sticky() || m.pin != "" {
+		next := m.goRaw(c, s.First(), s&sessionstate.Sequence != 0)
+		if next != proceed {
+			st.Release()
+			return next, nil
+		}
+		if m.raw {
+			st.Release()
+			return m.parseRaw(c), nil
+		}
+	}
+	if m.local {
+		st.Release()
+		st = m.p.Table.Private(string(rest))
+		st.Signals, st.Scanned = uint32(s), true
+	}
+	return m.define(c, string(name), st), nil
+}
+
+// parseAlone deals with Parse while no backend is attached, if the statement has a name and is known to be good. Many
+// clients prepare all that they will need when they connect; they need not wait in line for that.
+func (m *Machine) parseAlone(body []byte) bool {
+	name, rest, ok := wire.CString(body)
+	if !ok || len(name) == 0 || m.names.Lookup(name) != nil || m.pin != "" || *m.p.Opaque {
+		return false
+	}
+	st := m.p.Table.Find(rest)
+	if st == nil || !st.Proven || sessionstate.Signals(st.Signals).Sticky() {
+		return false
+	}
+	m.p.Counters.ClientParses++
+	st.Retain()
+	m.names.Swap(string(name), st)
+	return true
+}
+
+// define makes the client's name mean st, whose reference it takes, and has it prepared if need be.
+func (m *Machine) define(c *call, name string, st *prepared.Statement) Next {
+	m.p.Counters.ClientParses++
+	e := entry{kind: wire.Parse, name: name}
+	switch {
+	case name == "":
+		e.prev = m.names.Swap("", st)
+		m.backend.Unnamed = st
+		m.p.Counters.BackendParses++
+		return m.send(c, e)
+	case m.names.Lookup([]byte(name)) != nil:
+		st.Release()
+		m.describeMissing(c.toBackend)
+		m.push(entry{kind: wire.Parse, name: name, do: duplicate})
+		return proceed
+	}
+	if m.backend.Use(st) && (!m.backend.Confirmed(st) || m.status == 'E') {
+		// Its Parse may still fail; or this one must, in a transaction that has failed. Postgres is asked, under another name.
+		again := m.p.Table.Private(st.Body())
+		again.Signals, again.Scanned = st.Signals, true
+		st.Release()
+		st = again
+	}
+	m.names.Swap(name, st)
+	if m.backend.Use(st) {
+		e.do = synth
+		m.push(e)
+		return proceed
+	}
+	e.stmt = st
+	m.prepare(c.toBackend, st, e)
+	return proceed
+}
+
+// parseRaw forwards a Parse as it is.
+func (m *Machine) parseRaw(c *call) Next {
+	m.p.Counters.ClientParses++
+	m.p.Counters.BackendParses++
+	return m.send(c, entry{kind: wire.Parse})
+}
+
+// prepare sends a Parse for st under its own name and remembers e as what is answered; the backend's least recently used
+// statement makes room.
+func (m *Machine) prepare(toBackend *Out, st *prepared.Statement, e entry) {
+	m.p.Counters.BackendParses++
+	b := toBackend.own()
+	if m.backend.Spoilt(st) {
+		b = appendClose(b, st.Name)
+		m.push(entry{kind: wire.Close, do: swallow, spoilt: st})
+	}
+	if evicted := m.backend.Add(st); evicted != nil {
+		evicted.Retain()
+		b = appendClose(b, evicted.Name)
+		m.push(entry{kind: wire.Close, do: swallow, stmt: evicted})
+	}
+	toBackend.set(appendParse(b, st.Name, st.Body()))
+	m.push(e)
+}
+
+// bind deals with Bind: the name is replaced by the backend's, and a statement that the backend lacks is prepared in front.
+func (m *Machine) bind(c *call) (Next, error) {
+	e := entry{kind: wire.Bind}
+	if m.raw {
+		m.p.Counters.Binds++
+		return m.send(c, e), nil
+	}
+	portal, rest, ok := wire.CString(c.body())
+	var name []byte
+	if ok {
+		name, rest, ok = wire.CString(rest)
+	}
+	switch {
+	case !ok && c.whole():
+		return m.send(c, e), nil // Postgres will say what is wrong with it
+	case !ok && len(c.msg) >= maxNames:
+		return More, clientError("names of more than %d bytes in Bind", maxNames)
+	case !ok:
+		return More, nil
+	}
+	m.p.Counters.Binds++
+	as, same := m.use(c.toBackend, name)
+	if same {
+		return m.send(c, e), nil
+	}
+	e.stmt = m.names.Lookup(name)
+	c.toBackend.set(appendRenamed(c.toBackend.own(), c.total-wire.HeaderLen+len(as)-len(name), portal, as))
+	c.toBackend.forward(rest)
+	m.push(e)
+	return proceed, nil
+}
+
+// describe deals with Describe of a portal or a statement.
+func (m *Machine) describe(c *call) (Next, error) {
+	e := entry{kind: wire.Describe}
+	if m.raw {
+		return m.send(c, e), nil
+	}
+	if !c.whole() {
+		return More, nil
+	}
+	name, ok := statementName(c.body())
+	if !ok {
+		return m.send(c, e), nil
+	}
+	as, same := m.use(c.toBackend, name)
+	if same {
+		return m.send(c, e), nil
+	}
+	e.stmt = m.names.Lookup(name)
+	c.toBackend.set(appendDescribe(c.toBackend.own(), as))
+	m.push(e)
+	return proceed, nil
+}
+
+// closeMessage deals with Close. Closing a statement only takes the client's name away: the backend keeps what it has
+// prepared for whoever comes next.
+func (m *Machine) closeMessage(c *call) (Next, error) {
+	e := entry{kind: wire.Close}
+	if m.raw {
+		return m.send(c, e), nil
+	}
+	if !c.whole() {
+		return More, nil
+	}
+	name, ok := statementName(c.body())
+	if !ok {
+		return m.send(c, e), nil
+	}
+	e.do, e.name = synth, string(name)
+	e.prev = m.names.Swap(e.name, nil)
+	m.push(e)
+	return proceed, nil
+}
+
+// statementName returns the name in the body of a Close or Describe that speaks of a statement.
+func statementName(body []byte) (name []byte, ok bool) {
+	if len(body) < 2 || body[0] != 'S' {
+		return nil, false
+	}
+	name, rest, ok := wire.CString(body[1:])
+	return name, ok && len(rest) == 0
+}
+
+// use sees to it that the statement the client calls name is prepared, and returns what the backend calls it; same is
+// true when the message can be sent as it is.
+func (m *Machine) use(toBackend *Out, name []byte) (as string, same bool) {
+	st := m.names.Lookup(name)
+	if st == nil {
+		return m.useUnknown(toBackend, name)
+	}
+	m.note(sessionstate.Signals(st.Signals))
+	if len(name) == 0 {
+		if m.backend.Unnamed != st {
+			m.p.Counters.BackendParses++
+			toBackend.set(appendParse(toBackend.own(), "", st.Body()))
+			m.push(entry{kind: wire.Parse, do: swallow})
+			m.backend.Unnamed = st
+			if m.local {
+				m.backend.Unnamed = nil // parsed now, it may come out otherwise than for everybody else
+			}
+		}
+		return "", true
+	}
+	if m.backend.Use(st) {
+		return st.Name, false
+	}
+	if m.local { // as above
+		st = m.p.Table.Private(st.Body())
+		st.Signals, st.Scanned = m.names.Lookup(name).Signals, true
+		m.names.Swap(string(name), st).Release()
+	}
+	m.prepare(toBackend, st, entry{kind: wire.Parse, do: swallow, stmt: st})
+	return st.Name, false
+}
+
+// useUnknown makes Postgres say that the client has no such statement, whatever other clients have.
+func (m *Machine) useUnknown(toBackend *Out, name []byte) (as string, same bool) {
+	if len(name) == 0 {
+		toBackend.set(appendClose(toBackend.own(), ""))
+		m.push(entry{kind: wire.Close, do: swallow})
+		m.backend.Unnamed = nil
+		return "", true
+	}
+	if strings.HasPrefix(string(name), prepared.Prefix) {
+		return missing + string(name), false
+	}
+	return "", true
+}
+
+// describeMissing sends a message that fails with 26000 and does nothing else.
+func (m *Machine) describeMissing(toBackend *Out) {
+	toBackend.set(appendDescribe(toBackend.own(), missing))
+}
+
+// wellFormed reports whether p is a query with its zero byte and a list of parameter types.
+func wellFormed(p []byte) bool {
+	_, types, ok := wire.CString(p)
+	return ok && len(types) >= 2 && len(types) == 2+4*int(binary.BigEndian.Uint16(types))
+}
+
+func appendParse(dst []byte, name, body string) []byte {
+	dst = wire.AppendHeader(dst, wire.Parse, len(name)+1+len(body))
+	dst = append(append(dst, name...), 0)
+	return append(dst, body...)
+}
+
+func appendDescribe(dst []byte, name string) []byte {
+	dst = wire.AppendHeader(dst, wire.Describe, 1+len(name)+1)
+	return append(append(append(dst, 'S'), name...), 0)
+}
+
+func appendClose(dst []byte, name string) []byte {
+	dst = wire.AppendHeader(dst, wire.Close, 1+len(name)+1)
+	return append(append(append(dst, 'S'), name...), 0)
+}
+
+// appendRenamed appends the header of a Bind, its portal and the statement's name as the backend knows it.
+func appendRenamed(dst []byte, body int, portal []byte, name string) []byte {
+	dst = wire.AppendHeader(dst, wire.Bind, body)
+	dst = append(append(dst, portal...), 0)
+	return append(append(dst, name...), 0)
+}

@@ -1,0 +1,186 @@
+package relay
+
+import (
+	"encoding/binary"
+
+	"sluice/internal/prepared"
+	"sluice/internal/wire"
+)
+
+// goRaw pins the session and makes the backend the client's own: it is given the client's statements under the client's
+// names and loses everybody else's, so that PREPARE, EXECUTE, DEALLOCATE and pg_prepared_statements mean what they mean
+// on a direct connection. That waits until no reply is outstanding (Blocked), and it does not happen in a transaction
+// that has failed, where Postgres would refuse it; the session is then pinned but not raw yet.
+//
+// sequences says that the client is about to ask for currval or lastval: what earlier clients left there is discarded.
+func (m *Machine) goRaw(c *call, reason string, sequences bool) Next {
+	m.Pin(reason)
+	if next := m.block(c); next != proceed {
+		return next
+	}
+	if m.status == 'E' {
+		return proceed
+	}
+	// Outside of a transaction each statement gets a Sync of its own: one that cannot be prepared any more, because what it
+	// speaks of is gone, is then missing and does no other harm.
+	solo, do := !m.InBlock(), carry
+	if solo {
+		do = attempt
+	}
+	b := c.toBackend.own()
+	m.backend.Each(func(st *prepared.Statement) {
+		b = appendClose(b, st.Name)
+		m.push(entry{kind: wire.Close, do: carry})
+	})
+	prepare := func(name string, st *prepared.Statement) {
+		b = appendParse(b, name, st.Body())
+		m.push(entry{kind: wire.Parse, do: do})
+		if solo {
+			b = m.appendCarrySync(b)
+		}
+	}
+	if u := m.names.Lookup(nil); u != nil && m.backend.Unnamed != u && c.typ != wire.Query {
+		prepare("", u)
+	}
+	m.names.Named(prepare)
+	if sequences {
+		*m.p.Sequences = true
+	}
+	if sequences && !m.fresh {
+		b = m.appendCommand(b, "DISCARD SEQUENCES")
+	}
+	if last := m.q.last(); solo && last != nil && last.kind != wire.Sync {
+		b = m.appendCarrySync(b)
+	}
+	c.toBackend.set(b)
+	m.backend.Clear()
+	m.names.Clear()
+	m.raw = true
+	return proceed
+}
+
+// appendCarrySync ends what Sluice has injected on its own account.
+func (m *Machine) appendCarrySync(b []byte) []byte {
+	m.push(entry{kind: wire.Sync, do: carry})
+	return wire.AppendHeader(b, wire.Sync, 0)
+}
+
+// carryName is the name of the statement and of the portal of injected commands.
+const carryName = prepared.Prefix + "carry"
+
+// appendCommand injects a command that returns nothing, in the transaction that is under way.
+func (m *Machine) appendCommand(b []byte, sql string) []byte {
+	b = appendParse(b, carryName, sql+"\x00\x00\x00")
+	m.push(entry{kind: wire.Parse, do: carry})
+	b = m.appendRun(b, nil)
+	b = appendClose(b, carryName)
+	m.push(entry{kind: wire.Close, do: carry})
+	return b
+}
+
+// appendRun injects Bind with text parameters, Execute and Close of the portal for the statement carryName.
+func (m *Machine) appendRun(b []byte, args []string) []byte {
+	n := 2*(len(carryName)+1) + 2 + 2 + 2
+	for _, a := range args {
+		n += 4 + len(a)
+	}
+	b = wire.AppendHeader(b, wire.Bind, n)
+	b = append(append(b, carryName...), 0)
+	b = append(append(b, carryName...), 0)
+	b = append(b, 0, 0) // all parameters are text
+	b = binary.BigEndian.AppendUint16(b, uint16(len(args)))
+	for _, a := range args {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(a))), a...)
+	}
+	b = append(b, 0, 0) // all results are text
+	m.push(entry{kind: wire.Bind, do: carry})
+
+	b = wire.AppendHeader(b, wire.Execute, len(carryName)+1+4)
+	b = append(append(b, carryName...), 0, 0, 0, 0, 0)
+	m.push(entry{kind: wire.Execute, do: carry})
+
+	b = wire.AppendHeader(b, wire.Close, 1+len(carryName)+1)
+	b = append(append(append(b, 'P'), carryName...), 0)
+	m.push(entry{kind: wire.Close, do: carry})
+	return b
+}
+
+// CarryApplicationName puts the client's application_name on the backend that has just been attached. It is settled in
+// a transaction of its own before the client's first message, whose bytes may follow in the same write; the client sees
+// nothing of it. A failure is FromBackend's ErrCarry.
+func (m *Machine) CarryApplicationName(toBackend *Out) {
+	b := appendParse(toBackend.own(), carryName, "SELECT pg_catalog.set_config('application_name', $1, false)\x00\x00\x01\x00\x00\x00\x19")
+	m.push(entry{kind: wire.Parse, do: carry})
+	b = m.appendRun(b, []string{m.p.ApplicationName})
+	b = appendClose(b, carryName)
+	m.push(entry{kind: wire.Close, do: carry})
+	toBackend.set(m.appendCarrySync(b))
+}
+
+// DiscardSequences has the backend that has just been attached forget what earlier clients did to its sequences. It is
+// settled, unseen, before the client's first message, whose bytes may follow in the same write.
+func (m *Machine) DiscardSequences(toBackend *Out) {
+	toBackend.set(m.appendCarrySync(m.appendCommand(toBackend.own(), "DISCARD SEQUENCES")))
+	m.fresh = true
+}
+
+// Abandon turns the machine around for a client that is gone. What the backend still sends is swallowed, what the client
+// left open is ended and rolled back, and if reset is set DISCARD ALL follows; when the machine is Free the backend can
+// serve somebody else. ok is false if the backend cannot be brought back: the client's last message is half sent.
+//
+// A query that runs goes on running: cancelling it is the caller's business.
+func (m *Machine) Abandon(reset bool, toBackend *Out) (ok bool) {
+	if m.pass > 0 {
+		return false
+	}
+	m.gone, m.reset = true, reset
+	switch {
+	case m.copyIn:
+		toBackend.set(m.appendCopyFail(toBackend.own()))
+	case m.skipping:
+		toBackend.set(m.appendSync(toBackend.own()))
+	case m.open: // Sync alone would commit what the client has not
+		m.describeMissing(toBackend)
+		m.push(entry{kind: wire.Describe, do: swallow})
+		toBackend.set(m.appendSync(toBackend.own()))
+	}
+	if m.q.len() == 0 {
+		m.tidy(toBackend)
+	}
+	return true
+}
+
+// appendCopyFail ends the COPY that is under way.
+func (m *Machine) appendCopyFail(b []byte) []byte {
+	const why = "client gone\x00"
+	m.copyIn = false
+	b = append(wire.AppendHeader(b, wire.CopyFail, len(why)), why...)
+	if head := m.q.head(); head != nil && head.kind == wire.Execute {
+		b = m.appendSync(b)
+	}
+	return b
+}
+
+func (m *Machine) appendSync(b []byte) []byte {
+	m.skipping = false
+	m.push(entry{kind: wire.Sync, do: swallow})
+	return wire.AppendHeader(b, wire.Sync, 0)
+}
+
+// tidy is called when nothing is outstanding any more behind a client that is gone: it ends its transaction, then resets
+// the session.
+func (m *Machine) tidy(toBackend *Out) {
+	var sql string
+	switch {
+	case m.status != 'I':
+		sql = "ROLLBACK"
+	case m.reset:
+		m.reset = false
+		sql = "DISCARD ALL"
+	default:
+		return
+	}
+	b := wire.AppendHeader(toBackend.own(), wire.Query, len(sql)+1)
+	toBackend.set(append(append(b, sql...), 0))
+	m.push(entry{kind: wire.Query, do: carry})
+}

@@ -1,0 +1,142 @@
+package tlsconf
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+)
+
+// sessionCacheSize is how many sessions a backend configuration remembers. Sessions are kept per server name and a
+// configuration has one; the rest is for servers that hand out several.
+const sessionCacheSize = 32
+
+// ErrNoServerCertificate says that a server whose certificate is to be verified has shown none.
+var ErrNoServerCertificate = errors.New("server sent no certificate")
+
+// Mode is how the connection to Postgres is protected: the values of libpq's sslmode, without allow.
+type Mode string
+
+// The modes, from the weakest to the strongest.
+const (
+	ModeDisable    Mode = "disable"     // never TLS
+	ModePrefer     Mode = "prefer"      // TLS if the server has it, unverified
+	ModeRequire    Mode = "require"     // TLS, unverified; with a CAFile the same as verify-ca
+	ModeVerifyCA   Mode = "verify-ca"   // TLS, and the certificate is signed by a known authority
+	ModeVerifyFull Mode = "verify-full" // and is for the server we meant
+)
+
+// BackendParams say how Postgres is met. All files are PEM.
+type BackendParams struct {
+	Mode       Mode
+	CAFile     string // authorities that may sign the server's certificate; empty: those of the system
+	CertFile   string // with KeyFile the client certificate shown to Postgres; both or neither
+	KeyFile    string
+	ServerName string // name to ask for and to verify; empty: the host
+}
+
+// Verifies reports whether the connection is to a server whose certificate was verified.
+func (p BackendParams) Verifies() bool {
+	return p.Mode == ModeVerifyCA || p.Mode == ModeVerifyFull || p.Mode == ModeRequire && p.CAFile != ""
+}
+
+// Backend builds the configuration for connections to Postgres at host. It returns nil without an error where TLS is
+// not to be used: mode disable, and any mode if host is a Unix socket (a path, or @ for an abstract one), as in libpq.
+// Mode prefer differs from require only in what the caller does when the server answers 'N'.
+//
+// The files are read now and not again. Errors name the file or the parameter.
+func Backend(p BackendParams, host string) (*tls.Config, error) {
+	if err := p.validate(); err != nil {
+		return nil, err
+	}
+	if p.Mode == ModeDisable || isUnixSocket(host) {
+		return nil, nil
+	}
+	name := p.ServerName
+	if name == "" {
+		name = host
+	}
+	if name == "" {
+		return nil, fmt.Errorf("tls_mode %s: neither host nor server_name", p.Mode)
+	}
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         []string{ALPN},
+		ServerName:         name,
+		ClientSessionCache: tls.NewLRUClientSessionCache(sessionCacheSize),
+		InsecureSkipVerify: true, // what has to be verified is, in VerifyConnection, which runs for resumed sessions too
+	}
+	var files reader
+	if p.Verifies() {
+		verify, err := p.verifier(&files, name)
+		if err != nil {
+			return nil, err
+		}
+		config.VerifyConnection = verify
+	}
+	if p.CertFile != "" {
+		cert, err := files.keyPair(KeyPair{CertFile: p.CertFile, KeyFile: p.KeyFile})
+		if err != nil {
+			return nil, err
+		}
+		// As libpq, show it whatever authorities the server lists: its refusal says more than our silence.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+	}
+	return config, nil
+}
+
+// verifier returns what verifies the server of each connection.
+func (p BackendParams) verifier(files *reader, name string) (func(tls.ConnectionState) error, error) {
+	var authorities *x509.CertPool // nil: those of the system
+	if p.CAFile != "" {
+		var err error
+		if authorities, err = files.authorities(p.CAFile); err != nil {
+			return nil, err
+		}
+	}
+	return func(state tls.ConnectionState) error {
+		if len(state.PeerCertificates) == 0 {
+			return ErrNoServerCertificate
+		}
+		if err := verifyChain(state.PeerCertificates, authorities, x509.ExtKeyUsageServerAuth); err != nil {
+			return err
+		}
+		if p.Mode != ModeVerifyFull {
+			return nil
+		}
+		return verifyName(state.PeerCertificates[0], name)
+	}, nil
+}
+
+// verifyName verifies that cert is for name, a host name or an IP address. A certificate that names no host and no
+// address among its alternative names is held to its common name, as libpq does: Postgres's own manual makes such
+// certificates.
+func verifyName(cert *x509.Certificate, name string) error {
+	err := cert.VerifyHostname(name)
+	if err == nil || len(cert.DNSNames) > 0 || len(cert.IPAddresses) > 0 {
+		return err
+	}
+	commonName := &x509.Certificate{Raw: cert.Raw, Subject: cert.Subject, DNSNames: []string{cert.Subject.CommonName}}
+	if ip := net.ParseIP(cert.Subject.CommonName); ip != nil {
+		commonName.IPAddresses = []net.IP{ip}
+	}
+	return commonName.VerifyHostname(name)
+}
+
+func (p BackendParams) validate() error {
+	switch p.Mode {
+	case ModeDisable, ModePrefer, ModeRequire, ModeVerifyCA, ModeVerifyFull:
+	default:
+		return fmt.Errorf("tls_mode %q: want disable, prefer, require, verify-ca or verify-full", string(p.Mode))
+	}
+	if p.CertFile == "" && p.KeyFile == "" {
+		return nil
+	}
+	return KeyPair{CertFile: p.CertFile, KeyFile: p.KeyFile}.validate()
+}
+
+func isUnixSocket(host string) bool {
+	return strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@")
+}

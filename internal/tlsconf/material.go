@@ -1,0 +1,116 @@
+package tlsconf
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"time"
+)
+
+// material is what was read from the files at one time and the configurations made of it. It is immutable.
+type material struct {
+	order  uint64
+	digest [sha256.Size]byte // of all that was read
+	config *tls.Config       // nil: disabled
+	direct *tls.Config
+	leaves []leaf
+}
+
+// load reads the files of p and builds the configurations.
+func load(p ServerParams) (*material, error) {
+	pairs := p.pairs()
+	if len(pairs) == 0 {
+		return &material{}, nil
+	}
+	var files reader
+	certificates, leaves, err := files.keyPairs(pairs)
+	problems := []error{err}
+	var clientCAs *x509.CertPool
+	if p.ClientCert.asks() {
+		clientCAs, err = files.authorities(p.ClientCAFile)
+		problems = append(problems, err)
+	}
+	version, err := p.MinVersion.number()
+	problems = append(problems, err)
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	// Two configurations, not one and its clone: a clone shares the keys of the session tickets.
+	return &material{
+		digest: files.digest(),
+		config: serverConfig(certificates, clientCAs, p.ClientCert, version),
+		direct: directConfig(serverConfig(certificates, clientCAs, p.ClientCert, version)),
+		leaves: leaves,
+	}, nil
+}
+
+func serverConfig(certificates []tls.Certificate, clientCAs *x509.CertPool, rule ClientCert, version uint16) *tls.Config {
+	config := &tls.Config{
+		MinVersion:   version,
+		Certificates: certificates,
+		ClientCAs:    clientCAs,
+	}
+	switch rule {
+	case ClientCertOptional:
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+	case ClientCertRequired:
+		config.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	if rule.asks() {
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			return verifyClient(state, clientCAs, rule == ClientCertRequired)
+		}
+	}
+	return config
+}
+
+// directConfig makes config refuse clients that did not agree on the protocol. crypto/tls itself refuses only those
+// that ask for other protocols, not those that ask for none.
+func directConfig(config *tls.Config) *tls.Config {
+	config.NextProtos = []string{ALPN}
+	clientRule := config.VerifyConnection
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		if state.NegotiatedProtocol != ALPN {
+			return ErrNoALPN
+		}
+		if clientRule == nil {
+			return nil
+		}
+		return clientRule(state)
+	}
+	return config
+}
+
+// verifyClient holds a client's certificate against the rules. It repeats for resumed sessions what crypto/tls does
+// in a full handshake: the certificate of a ticket may have expired since the ticket was issued.
+func verifyClient(state tls.ConnectionState, authorities *x509.CertPool, required bool) error {
+	if len(state.PeerCertificates) == 0 {
+		if required {
+			return ErrNoClientCertificate
+		}
+		return nil
+	}
+	if !state.DidResume {
+		return nil
+	}
+	return verifyChain(state.PeerCertificates, authorities, x509.ExtKeyUsageClientAuth)
+}
+
+// verifyChain verifies the chain whose leaf comes first; nil authorities are those of the system.
+func verifyChain(chain []*x509.Certificate, authorities *x509.CertPool, usage x509.ExtKeyUsage) error {
+	intermediates := x509.NewCertPool()
+	for _, cert := range chain[1:] {
+		intermediates.AddCert(cert)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots:         authorities,
+		Intermediates: intermediates,
+		CurrentTime:   time.Now(),
+		KeyUsages:     []x509.ExtKeyUsage{usage},
+	})
+	return err
+}
+
+// asks reports whether clients are asked for a certificate.
+func (c ClientCert) asks() bool { return c == ClientCertOptional || c == ClientCertRequired }

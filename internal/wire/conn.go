@@ -1,0 +1,99 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// ErrTooLarge is a message longer than the reader allows.
+var ErrTooLarge = errors.New("message too large")
+
+// Error is a failure of one side's connection.
+type Error struct {
+	Side Side
+	Op   string // "read" or "write"
+	Err  error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s %s: %v", e.Side, e.Op, e.Err) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Message is what pgproto3's messages can do.
+type Message interface {
+	Encode(dst []byte) ([]byte, error)
+}
+
+// Conn reads and writes whole messages on a connection that its user owns. It never reads past the message that it
+// returns, so the connection can be handed on at any message boundary. Deadlines are the user's to set. Conn is not
+// safe for concurrent use, but one goroutine may read while another writes.
+type Conn struct {
+	nc   net.Conn
+	side Side
+	buf  []byte // body of the last message read
+}
+
+// NewConn returns a Conn on nc, whose errors name side.
+func NewConn(nc net.Conn, side Side) *Conn { return &Conn{nc: nc, side: side} }
+
+// NetConn returns the connection underneath.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// ReadMessage reads one message. The body is valid until the next call. It blocks until the message is whole.
+//
+// Errors: *Error, around ErrTooLarge when the body is longer than maxBody (nothing of it has been read then), around
+// ErrLength, or around what the connection said (io.EOF only between messages).
+func (c *Conn) ReadMessage(maxBody int) (typ byte, body []byte, err error) {
+	var h [HeaderLen]byte
+	if _, err := io.ReadFull(c.nc, h[:]); err != nil {
+		return 0, nil, c.readError(err)
+	}
+	typ, n, _, err := Header(h[:])
+	if err != nil {
+		return typ, nil, c.readError(err)
+	}
+	if n > maxBody {
+		return typ, nil, c.readError(fmt.Errorf("%w: %q with %d bytes, at most %d", ErrTooLarge, typ, n, maxBody))
+	}
+	if cap(c.buf) < n {
+		c.buf = make([]byte, n)
+	}
+	body = c.buf[:n]
+	if _, err := io.ReadFull(c.nc, body); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return typ, nil, c.readError(err)
+	}
+	return typ, body, nil
+}
+
+// Send encodes the messages and writes them with one call. Errors: *Error.
+func (c *Conn) Send(msgs ...Message) error {
+	var out []byte
+	for _, m := range msgs {
+		var err error
+		if out, err = m.Encode(out); err != nil {
+			return &Error{Side: c.side, Op: "write", Err: err}
+		}
+	}
+	return c.Write(out)
+}
+
+// Write writes p, which holds whole messages. Errors: *Error.
+func (c *Conn) Write(p []byte) error {
+	if _, err := c.nc.Write(p); err != nil {
+		return &Error{Side: c.side, Op: "write", Err: err}
+	}
+	return nil
+}
+
+func (c *Conn) readError(err error) error { return &Error{Side: c.side, Op: "read", Err: err} }
+
+// pgproto3's messages satisfy Message.
+var _ Message = (*pgproto3.ErrorResponse)(nil)

@@ -1,0 +1,232 @@
+package pool
+
+import (
+	"time"
+
+	"sluice/internal/backend"
+)
+
+// Waiter is a session's place in the line. The zero value is ready to use; a Waiter stands in one line at a time.
+type Waiter struct {
+	// Granted is called on the loop: with a backend, which the session holds from then on, or with the reason why there
+	// is none: ErrClosed, or what opening one has said.
+	Granted func(*Backend, error)
+
+	prev, next *Waiter
+	shelf      *shelf
+	since      time.Time
+}
+
+// Waiting reports whether w stands in a line.
+func (w *Waiter) Waiting() bool { return w.shelf != nil }
+
+// waiterList is a ring; root.next is the first in line.
+type waiterList struct {
+	root Waiter
+	len  int
+}
+
+func (l *waiterList) first() *Waiter {
+	if l.len == 0 {
+		return nil
+	}
+	return l.root.next
+}
+
+// Acquire lends a backend that was opened for the target: baseline is a key that tells targets apart, but for their role and
+// credential, which SetLogin changes. If there is one
+// idle, the last used is returned at once. Otherwise w stands in line, nil is returned, and w.Granted will be called
+// unless Cancel comes first; a backend is opened if the limits allow it.
+func (p *Pool) Acquire(w *Waiter, baseline string, t backend.Target) *Backend {
+	s := p.shelf(baseline, t)
+	if n := len(s.idle); n > 0 && !p.closed && !p.paused {
+		b := s.idle[n-1]
+		p.take(b)
+		p.lend(b)
+		return b
+	}
+	p.enqueue(w, s)
+	if p.closed {
+		p.refuse(s, ErrClosed)
+		return nil
+	}
+	p.pump()
+	return nil
+}
+
+// Cancel takes w out of its line. It reports false if w stood in none.
+func (p *Pool) Cancel(w *Waiter) bool {
+	if w.shelf == nil {
+		return false
+	}
+	p.dequeue(w)
+	return true
+}
+
+// Release takes a backend back that is as good as new for its shelf. It goes straight to the longest waiter.
+func (p *Pool) Release(b *Backend) {
+	p.unhold(b)
+	if b.generation != p.generation || p.closed || p.expired(b) || p.total-p.closing > p.Limits.Size {
+		p.close(b)
+		return
+	}
+	if p.paused {
+		p.shelve(b)
+		return
+	}
+	s := b.shelf
+	w := s.waiters.first()
+	if other := p.oldest(s); other != nil && p.mustYield(w, other) {
+		p.close(b)
+		return
+	}
+	switch {
+	case w != nil && p.Budget.longer(p, w.since):
+		p.close(b) // a pool of another role has waited longer
+	case w != nil:
+		p.dequeue(w)
+		p.lend(b)
+		w.Granted(b, nil)
+	default:
+		p.shelve(b)
+		p.feed()
+	}
+}
+
+// feed closes an idle backend if another pool waits for its token. That is asked after the backend has been shelved: the
+// other pool may look for one at the same moment.
+func (p *Pool) feed() {
+	if p.Budget.hungry(p) {
+		p.evictIdle()
+	}
+}
+
+// Discard closes a held backend that cannot be lent again.
+func (p *Pool) Discard(b *Backend) {
+	p.unhold(b)
+	p.close(b)
+}
+
+// Lost takes note that an idle backend is no more; it is closed.
+func (p *Pool) Lost(b *Backend) {
+	if b.state != stateIdle {
+		return
+	}
+	p.take(b)
+	p.close(b)
+	p.pump()
+}
+
+// Closed takes note that a backend given to Params.Close is closed.
+func (p *Pool) Closed(b *Backend) {
+	p.closing--
+	p.total--
+	b.shelf.total--
+	b.res.Destroy()
+	p.Budget.give()
+	p.pump()
+	p.sweepShelf(b.shelf)
+	p.finish()
+}
+
+// mustYield reports whether the slot of a freed backend goes to a waiter of another shelf rather than to w.
+func (p *Pool) mustYield(w, other *Waiter) bool {
+	if other.shelf.login >= other.shelf.waiters.len || p.total-p.closing < p.Limits.Size && (!p.short || p.closing > 0) {
+		return false // it is being served
+	}
+	if w == nil {
+		return true
+	}
+	return other.since.Before(w.since) && p.Now().Sub(other.since) >= fairAfter
+}
+
+// oldest returns the waiter that has waited longest, those of shelf not counted.
+func (p *Pool) oldest(not *shelf) *Waiter {
+	if p.waiting == 0 || not != nil && len(p.shelves) == 1 {
+		return nil
+	}
+	var oldest *Waiter
+	for _, s := range p.shelves {
+		if w := s.waiters.first(); s != not && w != nil && (oldest == nil || w.since.Before(oldest.since)) {
+			oldest = w
+		}
+	}
+	return oldest
+}
+
+func (p *Pool) shelf(baseline string, t backend.Target) *shelf {
+	s := p.shelves[baseline]
+	if s == nil {
+		s = &shelf{key: baseline, target: t}
+		s.waiters.root.prev, s.waiters.root.next = &s.waiters.root, &s.waiters.root
+		p.shelves[baseline] = s
+	}
+	p.warm = s
+	return s
+}
+
+// lend gives b, which is on no shelf, to the caller.
+func (p *Pool) lend(b *Backend) {
+	b.state, b.since = stateHeld, p.Now()
+	p.held++
+}
+
+func (p *Pool) unhold(b *Backend) {
+	if b.state != stateHeld {
+		panic("bug: a backend was given back that nobody holds")
+	}
+	p.held--
+	if b.pinned {
+		b.pinned = false
+		p.pinned--
+	}
+}
+
+func (p *Pool) shelve(b *Backend) {
+	b.state, b.since = stateIdle, p.Now()
+	b.shelf.idle = append(b.shelf.idle, b)
+	p.idleCount.Add(1)
+}
+
+// take takes an idle backend off its shelf.
+func (p *Pool) take(b *Backend) {
+	idle := b.shelf.idle
+	for i := len(idle) - 1; i >= 0; i-- {
+		if idle[i] == b {
+			b.shelf.idle = append(idle[:i], idle[i+1:]...)
+			p.idleCount.Add(-1)
+			return
+		}
+	}
+	panic("bug: an idle backend is on no shelf")
+}
+
+func (p *Pool) close(b *Backend) {
+	b.state = stateClosing
+	p.closing++
+	p.Retired(b)
+}
+
+func (p *Pool) enqueue(w *Waiter, s *shelf) {
+	last := s.waiters.root.prev
+	w.prev, w.next = last, &s.waiters.root
+	last.next, s.waiters.root.prev = w, w
+	w.shelf, w.since = s, p.Now()
+	s.waiters.len++
+	p.waiting++
+}
+
+func (p *Pool) dequeue(w *Waiter) {
+	w.prev.next, w.next.prev = w.next, w.prev
+	w.shelf.waiters.len--
+	w.prev, w.next, w.shelf = nil, nil, nil
+	p.waiting--
+}
+
+// refuse tells all who wait at s that there will be no backend.
+func (p *Pool) refuse(s *shelf, err error) {
+	for w := s.waiters.first(); w != nil; w = s.waiters.first() {
+		p.dequeue(w)
+		w.Granted(nil, err)
+	}
+}

@@ -1,0 +1,87 @@
+package pool
+
+import (
+	"maps"
+	"time"
+)
+
+// Buckets are the upper bounds of Histogram, in seconds.
+var Buckets = [...]float64{
+	0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+}
+
+// Histogram counts durations. It is not safe for concurrent use.
+type Histogram struct {
+	Counts [len(Buckets) + 1]uint64 // the last: longer than all Buckets
+	Sum    time.Duration
+}
+
+// Observe counts d.
+func (h *Histogram) Observe(d time.Duration) {
+	s := d.Seconds()
+	i := 0
+	for i < len(Buckets) && s > Buckets[i] {
+		i++
+	}
+	h.Counts[i]++
+	h.Sum += d
+}
+
+// Count returns how many durations were counted.
+func (h *Histogram) Count() uint64 {
+	var n uint64
+	for _, c := range h.Counts {
+		n += c
+	}
+	return n
+}
+
+// Stats is what is known of a pool at one moment.
+type Stats struct {
+	Key    Key
+	Limits Limits
+
+	Idle    int // backends nobody holds
+	Active  int // backends held by a session, pinned ones included
+	Pinned  int // backends held past their transaction
+	Login   int // backends being opened
+	Closing int // backends being closed
+
+	Waiting    int           // sessions that wait for a backend
+	OldestWait time.Duration // how long the first of them has waited
+
+	Traffic Traffic
+}
+
+// Traffic counts what the sessions of a pool do. It belongs to the pool's loop; Stats holds a copy of it.
+type Traffic struct {
+	Clients    int // logged in
+	TLSClients int // of these, with TLS
+	Working    int // of these, with a statement under way
+	InBlock    int // of these, idle inside a transaction
+	MaxClients int // limit of the role in this mode; 0: none
+
+	Logins        uint64
+	Transactions  uint64
+	Queries       uint64
+	ClientParses  uint64
+	BackendParses uint64
+	Binds         uint64
+	BytesIn       uint64 // from clients
+	BytesOut      uint64 // to clients
+
+	Waits           Histogram // how long sessions waited for a backend, those that did not wait included
+	TransactionTime Histogram
+	QueryTime       Histogram
+
+	Errors map[string]uint64 // of Postgres, by SQLSTATE class (two letters)
+	Pins   map[string]uint64 // sessions pinned, by reason
+	Ended  map[string]uint64 // sessions ended, by reason
+}
+
+// Clone returns a copy that shares nothing with t.
+func (t *Traffic) Clone() Traffic {
+	c := *t
+	c.Errors, c.Pins, c.Ended = maps.Clone(t.Errors), maps.Clone(t.Pins), maps.Clone(t.Ended)
+	return c
+}

@@ -1,0 +1,303 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"sluice/internal/wire"
+	"sluice/netpolicy"
+)
+
+const (
+	// lingerTimeout is how long a refused client has to read why.
+	lingerTimeout = 2 * time.Second
+	// overLimit is how many connections above limits.max_clients may be logging in, or be told why they are refused.
+	overLimit = 1000
+)
+
+// errQuiet is the end of a connection that is owed no answer and no line in the log: a cancel request, a port scan.
+var errQuiet = errors.New("nothing to answer")
+
+// admission is one connection on its way to be a session. It runs on a goroutine of its own and may block.
+type admission struct {
+	facts
+	srv     *Server
+	state   *state
+	nc      net.Conn // TLS, once that is agreed on
+	ln      *listener
+	tlsConn *tls.Conn
+	entered bool // counted by caps
+}
+
+// admit takes a connection from its first byte to a session on a loop, or refuses it.
+func (s *Server) admit(nc net.Conn, ln *listener) {
+	defer s.workers.Done()
+	defer s.logins.Add(-1)
+	c := ln.cfg()
+	a := &admission{srv: s, state: s.state.Load(), nc: nc, ln: ln}
+	a.facts = facts{id: s.nextID.Add(1), listener: c.Name, mode: string(c.Mode), began: time.Now()}
+	defer func() {
+		if v := recover(); v != nil {
+			s.metrics.Panicked()
+			s.log.Error("panic at login", append(a.attrs(), logPanic, v, logStack, string(debug.Stack()))...)
+			a.refuse(&endError{reason: ReasonInternalError, err: fmt.Errorf("panic: %v", v)})
+		}
+	}()
+	ctx, cancel := context.WithTimeout(s.ctx, a.state.cfg.Limits.LoginTimeout)
+	defer cancel()
+	_ = nc.SetDeadline(time.Now().Add(a.state.cfg.Limits.LoginTimeout))
+	stop := context.AfterFunc(s.ctx, func() { _ = nc.SetDeadline(time.Now()) }) // the server's end is every login's
+	e := a.run(ctx)
+	stop()
+	if e != nil {
+		a.refuse(e)
+	}
+}
+
+// run is the life of a client up to its adoption.
+func (a *admission) run(ctx context.Context) *endError {
+	a.identify()
+	if !a.unix {
+		if err := a.state.policy.CheckAddr(a.addr.Addr()); err != nil {
+			_ = a.nc.Close()
+			return &endError{reason: ReasonDeniedAddress, err: err}
+		}
+	}
+	r, e := a.negotiate(ctx)
+	if e != nil {
+		return e
+	}
+	if r.Kind == wire.CancelRequest {
+		a.srv.cancels.run(ctx, a.addr.Addr(), r.PID, r.Key)
+		return &endError{reason: ReasonClientDisconnected, err: errQuiet}
+	}
+	return a.login(ctx, r)
+}
+
+// identify notes where the client comes from.
+func (a *admission) identify() {
+	if tcp, ok := a.nc.RemoteAddr().(*net.TCPAddr); ok {
+		ap := tcp.AddrPort()
+		a.addr = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		return
+	}
+	a.unix = true
+}
+
+// negotiate reads up to the StartupMessage or CancelRequest, and agrees on TLS if the client asks.
+// Protocol: "Start-up", "SSL Session Encryption", "GSSAPI Session Encryption".
+func (a *admission) negotiate(ctx context.Context) (*wire.Request, *endError) {
+	askedTLS, askedGSS := false, false
+	for {
+		r, err := wire.ReadRequest(a.nc)
+		switch {
+		case errors.Is(err, wire.ErrStartup):
+			return nil, &endError{reason: ReasonProtocolViolation, message: err.Error(), err: err}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, &endError{reason: ReasonLoginTimeout, err: errQuiet} // Postgres says nothing here either
+		case err != nil:
+			return nil, &endError{reason: ReasonClientDisconnected, err: errQuiet}
+		case r.Kind == wire.SSLRequest && !askedTLS:
+			askedTLS = true
+			if e := a.startTLS(ctx); e != nil {
+				return nil, e
+			}
+		case r.Kind == wire.GSSENCRequest && !askedGSS && !a.tls:
+			askedGSS = true
+			if e := a.answer('N'); e != nil {
+				return nil, e
+			}
+		case r.Kind == wire.SSLRequest || r.Kind == wire.GSSENCRequest:
+			return nil, &endError{reason: ReasonProtocolViolation, message: "encryption requested again"}
+		default:
+			return r, nil
+		}
+	}
+}
+
+func (a *admission) answer(b byte) *endError {
+	if _, err := a.nc.Write([]byte{b}); err != nil {
+		return &endError{reason: ReasonClientDisconnected, err: err}
+	}
+	return nil
+}
+
+// startTLS answers an SSLRequest.
+func (a *admission) startTLS(ctx context.Context) *endError {
+	config := a.state.tls.Config()
+	if config == nil || a.unix {
+		return a.answer('N')
+	}
+	if e := a.answer('S'); e != nil {
+		return e
+	}
+	tc := tls.Server(a.nc, config)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		_ = a.nc.Close() // nothing intelligible can be said into a half-done handshake
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return &endError{reason: ReasonLoginTimeout, err: err}
+		}
+		return &endError{reason: ReasonProtocolViolation, err: fmt.Errorf("tls handshake: %w", err)}
+	}
+	a.nc, a.tlsConn, a.tls = tc, tc, true
+	return nil
+}
+
+// resolve finds the tenant: by the suffix of the user name, the TLS server name and the options, which must agree.
+func (a *admission) resolve(st *startup) (*tenantState, *endError) {
+	a.role = st.user
+	var named []string
+	if i := strings.LastIndexByte(st.user, '.'); i > 0 {
+		if t := a.state.tenants[strings.ToLower(st.user[i+1:])]; t != nil && t.cfg.Name == st.user[i+1:] {
+			named = append(named, t.cfg.Name)
+			a.role = st.user[:i]
+		}
+	}
+	if a.tlsConn != nil {
+		if label, _, ok := strings.Cut(a.tlsConn.ConnectionState().ServerName, "."); ok {
+			if t := a.state.tenants[strings.ToLower(label)]; t != nil {
+				named = append(named, t.cfg.Name)
+			}
+		}
+	}
+	named = append(named, st.tenants...)
+	var ts *tenantState
+	switch {
+	case len(named) == 0 && a.state.only != nil:
+		ts = a.state.only
+	case len(named) == 0:
+		return nil, nil
+	default:
+		for _, n := range named[1:] {
+			if n != named[0] {
+				return nil, &endError{reason: ReasonInvalidStartup, message: "the connection names two different tenants"}
+			}
+		}
+		if t := a.state.tenants[strings.ToLower(named[0])]; t != nil && t.cfg.Name == named[0] {
+			ts = t
+		}
+	}
+	if ts != nil && !a.serves(ts.cfg.Name) {
+		return nil, nil
+	}
+	return ts, nil
+}
+
+// serves reports whether the listener serves the tenant.
+func (a *admission) serves(tenant string) bool {
+	only := a.ln.cfg().Tenants
+	for _, t := range only {
+		if t == tenant {
+			return true
+		}
+	}
+	return len(only) == 0
+}
+
+// checkPolicy holds the client against the policy. That the database is not admitted is told after authentication only:
+// then the result is the refusal for later.
+func (a *admission) checkPolicy() (now, later *endError) {
+	err := a.state.policy.Check(a.peer())
+	var denied *netpolicy.DeniedError
+	switch {
+	case err == nil:
+		return nil, nil
+	case !errors.As(err, &denied):
+		return &endError{reason: ReasonDeniedPolicy, message: "connection denied", err: err}, nil
+	}
+	encryption := "no encryption"
+	if a.tls {
+		encryption = "SSL encryption"
+	}
+	switch denied.Cause {
+	case netpolicy.AddressDenied:
+		return &endError{reason: ReasonDeniedAddress, err: err, message: fmt.Sprintf(
+			"connection from address %s to the %s port is not allowed for user %q, database %q, %s",
+			a.addr.Addr(), a.mode, a.role, a.database, encryption)}, nil
+	case netpolicy.TLSRequired:
+		return &endError{reason: ReasonTLSRequired, err: err}, nil
+	case netpolicy.ModeDenied:
+		return &endError{reason: ReasonDeniedPolicy, err: err,
+			message: fmt.Sprintf("role %q may not log in on the %s port", a.role, a.mode), hint: "Use the other port."}, nil
+	case netpolicy.DatabaseDenied:
+		return nil, &endError{reason: ReasonUnknownDatabase, err: err, message: fmt.Sprintf("database %q does not exist", a.database)}
+	}
+	return &endError{reason: ReasonDeniedPolicy, err: err, message: fmt.Sprintf("role %q is not permitted to log in here", a.role)}, nil
+}
+
+// refuse ends an attempt: counted, logged, and answered if that can be understood.
+func (a *admission) refuse(e *endError) {
+	if a.entered {
+		a.srv.caps.leave(&a.facts)
+	}
+	if errors.Is(e.err, errQuiet) {
+		_ = a.nc.Close()
+		return
+	}
+	a.srv.metrics.Refused(a.tenant, a.mode, e.reason.String())
+	a.srv.logEnd(&a.facts, e, time.Since(a.began))
+	response := e.response()
+	if response == nil {
+		_ = a.nc.Close()
+		return
+	}
+	if a.srv.ctx.Err() == nil {
+		_ = a.nc.SetDeadline(time.Now().Add(lingerTimeout))
+	} else {
+		_ = a.nc.SetDeadline(time.Now().Add(lastCalls))
+	}
+	if _, err := a.nc.Write(response); err == nil {
+		linger(a.nc)
+	}
+	_ = a.nc.Close()
+}
+
+// linger waits until the client has closed its side, so that closing ours does not take the last message away from it.
+func linger(nc net.Conn) {
+	w, ok := nc.(interface{ CloseWrite() error })
+	if !ok || w.CloseWrite() != nil {
+		return
+	}
+	buf := make([]byte, 1<<10)
+	for range 64 { // a client that goes on talking is cut off
+		if _, err := nc.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// logEnd writes the one line about a session's end, or an attempt's.
+func (s *Server) logEnd(f *facts, e *endError, d time.Duration) {
+	row := reasons[e.reason]
+	which := s.state.Load().cfg.Log.Sessions
+	level := row.level
+	switch {
+	case which == "none" && level < slog.LevelError:
+		return
+	case which == "all" && level < slog.LevelInfo:
+		level = slog.LevelInfo
+	}
+	if !s.log.Enabled(s.ctx, level) {
+		return
+	}
+	attrs := append(f.attrs(), logReason, row.label, logDuration, d.Seconds())
+	if row.sqlstate != "" {
+		attrs = append(attrs, logSQLState, row.sqlstate)
+	}
+	if e.detail != "" {
+		attrs = append(attrs, logDetail, e.detail)
+	}
+	if e.err != nil {
+		attrs = append(attrs, logError, e.err)
+	}
+	s.log.Log(s.ctx, level, "session ended", attrs...)
+}

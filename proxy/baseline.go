@@ -1,0 +1,46 @@
+package proxy
+
+import (
+	"sluice/internal/prepared"
+	"sluice/internal/wire"
+)
+
+// baseline is what the backends of a lane have in common that were opened with the same start-up parameters. Statements
+// are interned per baseline, because Postgres parses them under these settings. It lives on the lane's loop.
+type baseline struct {
+	key    string
+	table  *prepared.Table
+	params []wire.Param // ParameterStatus of the backend that was opened last; never changed in place
+	refs   int          // sessions and backends
+}
+
+// baseline returns the lane's baseline with that key, one reference added.
+func (l *lane) baseline(key string) *baseline {
+	b := l.baselines[key]
+	if b == nil {
+		b = &baseline{key: key, table: prepared.NewTable()}
+		l.baselines[key] = b
+	}
+	b.refs++
+	return b
+}
+
+func (l *lane) dropBaseline(b *baseline) {
+	b.refs--
+	if b.refs == 0 {
+		delete(l.baselines, b.key)
+	}
+}
+
+// greeting returns the ParameterStatus values that a client of this baseline is sent: Postgres's own, with its
+// application_name.
+func (b *baseline) greeting(application string) []wire.Param {
+	params := append([]wire.Param(nil), b.params...)
+	for i := range params {
+		if params[i].Name == "application_name" {
+			params[i].Value = application
+			return params
+		}
+	}
+	return append(params, wire.Param{Name: "application_name", Value: application})
+}

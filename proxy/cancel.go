@@ -1,0 +1,121 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// maxPID is the largest process id that an operating system gives (Linux, pid_max). Ids that we make up lie above it, so
+// that pg_terminate_backend warns instead of hitting a stranger.
+const maxPID = 1 << 22
+
+// cancels knows the keys that clients were given for cancelling.
+type cancels struct {
+	mu       sync.Mutex // guards below
+	sessions map[uint32][]*session
+	failing  map[netip.Addr]int // requests with a wrong key that are being delayed, by address
+}
+
+const (
+	// failDelay is how long a cancel request with a wrong key is kept waiting.
+	failDelay = 200 * time.Millisecond
+	// maxFailing is how many of them an address may have at a time; more are not looked at.
+	maxFailing = 5
+)
+
+func newCancels() *cancels {
+	return &cancels{sessions: make(map[uint32][]*session), failing: make(map[netip.Addr]int)}
+}
+
+// add registers the session under a key of its own. pid is the backend's for a session that keeps it, 0 for others, which
+// get one that no process has.
+func (c *cancels) add(s *session, pid uint32) {
+	key := make([]byte, 4)
+	_, _ = rand.Read(key) // never fails
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for pid == 0 || pid > maxPID && len(c.sessions[pid]) > 0 {
+		var b [4]byte
+		_, _ = rand.Read(b[:])
+		pid = maxPID + 1 + binary.BigEndian.Uint32(b[:])%(1<<31-maxPID-1)
+	}
+	s.pid, s.key = pid, key
+	c.sessions[pid] = append(c.sessions[pid], s)
+}
+
+func (c *cancels) remove(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.sessions[s.pid]
+	for i, other := range all {
+		if other == s {
+			all = append(all[:i:i], all[i+1:]...)
+			break
+		}
+	}
+	if len(all) == 0 {
+		delete(c.sessions, s.pid)
+	} else {
+		c.sessions[s.pid] = all
+	}
+}
+
+// find returns the session with this key, nil if there is none.
+func (c *cancels) find(pid uint32, key []byte) *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var found *session
+	for _, s := range c.sessions[pid] {
+		if subtle.ConstantTimeCompare(s.key, key) == 1 {
+			found = s
+		}
+	}
+	return found
+}
+
+// run does what a cancel request asks for, and returns when Postgres has taken note, or ctx is done. Whatever the request
+// says, the answer is silence. Keys cannot be guessed: tries are slow, and few at a time for each address.
+// Protocol: "Canceling Requests in Progress".
+func (c *cancels) run(ctx context.Context, from netip.Addr, pid uint32, key []byte) {
+	if c.tooMany(from) {
+		return
+	}
+	s := c.find(pid, key)
+	if s == nil {
+		c.delay(ctx, from)
+		return
+	}
+	done := make(chan struct{})
+	if !s.lane.loop.Post(func() { s.cancelQuery(func() { close(done) }) }) {
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func (c *cancels) tooMany(from netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failing[from] >= maxFailing
+}
+
+// delay makes a wrong key cost time.
+func (c *cancels) delay(ctx context.Context, from netip.Addr) {
+	c.mu.Lock()
+	bump(c.failing, from, 1)
+	c.mu.Unlock()
+	select {
+	case <-time.After(failDelay):
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	bump(c.failing, from, -1)
+}

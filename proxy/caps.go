@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+)
+
+// caps counts clients and refuses those above a limit. It counts from the start-up packet on, so that logins under way
+// cannot exceed a limit either.
+type caps struct {
+	mu        sync.Mutex // guards below
+	total     int
+	addresses map[netip.Addr]int
+	tenants   map[capKey]int
+	roles     map[capKey]int
+	databases map[capKey]int
+}
+
+// capKey names what is counted: a tenant, or a role or database of it, in one mode.
+type capKey struct{ tenant, mode, name string }
+
+// capLimits are the limits that concern one client; 0 means none.
+type capLimits struct {
+	process, address, tenant, role, database int
+}
+
+func newCaps() *caps {
+	return &caps{
+		addresses: make(map[netip.Addr]int), tenants: make(map[capKey]int),
+		roles: make(map[capKey]int), databases: make(map[capKey]int),
+	}
+}
+
+func (f *facts) tenantCap() capKey   { return capKey{f.tenant, f.mode, ""} }
+func (f *facts) roleCap() capKey     { return capKey{f.tenant, f.mode, f.role} }
+func (f *facts) databaseCap() capKey { return capKey{f.tenant, f.mode, f.database} }
+func (f *facts) addressCap() netip.Addr {
+	if f.unix {
+		return netip.Addr{}
+	}
+	return f.addr.Addr().Unmap()
+}
+
+// enter counts a client. What it returns is nil, or the refusal of a client above a limit, which is not counted.
+func (c *caps) enter(f *facts, l capLimits) *endError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	addr := f.addressCap()
+	for _, limit := range []struct {
+		reason   Reason
+		n, limit int
+		what     string
+	}{
+		{ReasonTooManyClients, c.total, l.process, "limits.max_clients"},
+		{ReasonTooManyClientsFromAddress, c.addresses[addr], l.address, "limits.max_clients_per_address"},
+		{ReasonTooManyClientsForTenant, c.tenants[f.tenantCap()], l.tenant, "max_clients of this tenant in " + f.mode + " mode"},
+		{ReasonTooManyClientsForDatabase, c.databases[f.databaseCap()], l.database, "max_clients of this database in " + f.mode + " mode"},
+		{ReasonTooManyClientsForRole, c.roles[f.roleCap()], l.role, "max_clients of this role in " + f.mode + " mode"},
+	} {
+		if limit.limit > 0 && limit.n >= limit.limit && (limit.reason != ReasonTooManyClientsFromAddress || addr.IsValid()) {
+			return &endError{
+				reason:  limit.reason,
+				message: "too many clients already",
+				detail:  fmt.Sprintf("%s is %d.", limit.what, limit.limit),
+			}
+		}
+	}
+	c.add(f, addr, 1)
+	return nil
+}
+
+// leave takes back what enter has counted.
+func (c *caps) leave(f *facts) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.add(f, f.addressCap(), -1)
+}
+
+func (c *caps) add(f *facts, addr netip.Addr, n int) {
+	c.total += n
+	bump(c.addresses, addr, n)
+	bump(c.tenants, f.tenantCap(), n)
+	bump(c.roles, f.roleCap(), n)
+	bump(c.databases, f.databaseCap(), n)
+}
+
+func bump[K comparable](m map[K]int, k K, n int) {
+	if m[k] += n; m[k] == 0 {
+		delete(m, k)
+	}
+}
+
+// count returns how many clients there are.
+func (c *caps) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total
+}

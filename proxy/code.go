@@ -1,0 +1,246 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"sluice/internal/backend"
+	"sluice/internal/relay"
+	"sluice/internal/sessionstate"
+)
+
+const (
+	// codeEvery is how old the knowledge of a database's code may become before the next backend reads it again.
+	codeEvery = time.Minute
+	// codeTimeout bounds reading it.
+	codeTimeout = 5 * time.Second
+)
+
+// codeQuery finds the code that may run behind a statement without standing in it: functions that are not Postgres's own,
+// with words in their source that could change a session, or in languages whose source tells nothing (those in C that came
+// with an extension are trusted, as is information_schema), and Postgres's own functions that change a session in rules,
+// policies, defaults and constraints.
+const codeQuery = `SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text, l.lanname, p.prosrc
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+AND n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema}'::pg_catalog.name[])
+AND NOT (l.lanname OPERATOR(pg_catalog.=) ANY ('{c,internal}'::pg_catalog.name[]) AND EXISTS (
+ SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+ AND d.objid OPERATOR(pg_catalog.=) p.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"))
+AND (l.lanname OPERATOR(pg_catalog.<>) ALL ('{sql,plpgsql}'::pg_catalog.name[])
+ OR p.prosrc OPERATOR(pg_catalog.=) '' OR p.prosrc OPERATOR(pg_catalog.~*)
+ '(set_config|\mset\M|\mreset\M|advisory|\mlisten|\munlisten|\mload\M|temp|\mhold\M|\mprepare\M|execute|deallocate|discard|currval|lastval|setseed|dblink|set_limit|replication|\mdo\M|\mcall\M|pg_settings|query_to_xml|cursor_to_xml|ts_stat|ts_rewrite|crosstab|connectby|xpath_table)')
+UNION ALL
+SELECT 'an expression of '::pg_catalog.text OPERATOR(pg_catalog.||) e.what, 'catalog', ''
+FROM (SELECT ev_class::pg_catalog.regclass::pg_catalog.text AS what, ev_class::pg_catalog.oid AS rel, ev_action::pg_catalog.text OPERATOR(pg_catalog.||) ev_qual::pg_catalog.text AS tree FROM pg_catalog.pg_rewrite
+ UNION ALL SELECT adrelid::pg_catalog.regclass::pg_catalog.text, adrelid, adbin::pg_catalog.text FROM pg_catalog.pg_attrdef
+ UNION ALL SELECT conname::pg_catalog.text, conrelid, conbin::pg_catalog.text FROM pg_catalog.pg_constraint
+ UNION ALL SELECT polname::pg_catalog.text, polrelid, COALESCE(polqual::pg_catalog.text, '') OPERATOR(pg_catalog.||) COALESCE(polwithcheck::pg_catalog.text, '') FROM pg_catalog.pg_policy) e
+WHERE e.rel OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND e.tree OPERATOR(pg_catalog.~) (
+ SELECT ':funcid (' OPERATOR(pg_catalog.||) pg_catalog.string_agg(f.oid::pg_catalog.text, '|') OPERATOR(pg_catalog.||) ') '
+ FROM pg_catalog.pg_proc f WHERE f.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+ AND f.proname OPERATOR(pg_catalog.~) '^(set_config|setseed|pg_(try_)?advisory_(lock|unlock).*|currval|lastval|query_to_xml.*|pg_replication_origin_session.*)$')`
+
+// code is what is known of a database's code.
+type code struct {
+	read   time.Time
+	opaque string // the first function that could change a session behind a statement; empty: there is none
+	known  bool
+}
+
+// codeBook keeps what is known of the code of a tenant's databases. It is safe for concurrent use.
+type codeBook struct {
+	mu        sync.Mutex // guards below
+	databases map[string]code
+	readings  map[string]int // readings under way
+}
+
+// reading counts the readings of a database that are under way, and returns how many are left: n is 1 at the beginning
+// of one and -1 at its end.
+func (b *codeBook) reading(database string, n int) (left int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.readings == nil {
+		b.readings = make(map[string]int)
+	}
+	bump(b.readings, database, n)
+	return b.readings[database]
+}
+
+// look returns what is known of the database.
+func (b *codeBook) look(database string) code {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.databases[database]
+}
+
+func (b *codeBook) note(database string, c code) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.databases == nil {
+		b.databases = make(map[string]code)
+	}
+	b.databases[database] = c
+}
+
+// opaque reports whether any statement may run code that changes the session. What could not be read counts as such.
+func (b *codeBook) isOpaque(database string) bool {
+	c := b.look(database)
+	return !c.known || c.opaque != ""
+}
+
+// codeReader opens a lane's backends, and reads the database's code with them when that is not known or has not been read
+// for long.
+type codeReader struct {
+	*backend.Dialer
+	lane *lane
+	read bool // whether the code matters
+}
+
+// dialer returns what opens the lane's backends, with its present settings.
+func (l *lane) dialer() *codeReader {
+	return &codeReader{Dialer: l.settings.dialer, lane: l, read: l.key.Mode == modeTransaction && !l.settings.hint}
+}
+
+// Dial implements pool.Dialer.
+func (r *codeReader) Dial(ctx context.Context, t backend.Target) (*backend.Conn, error) {
+	conn, err := r.Dialer.Dial(ctx, t)
+	if err != nil {
+		r.lane.srv.metrics.BackendLoginFailed(r.lane.key.Tenant, describe(err).reason.String())
+		return nil, err
+	}
+	if !r.read || time.Since(r.lane.tenant.code.look(r.lane.key.Database).read) < codeEvery {
+		return conn, nil
+	}
+	r.lane.readCode(ctx, conn)
+	if !conn.Broken() {
+		return conn, nil
+	}
+	_ = conn.Close()
+	return r.Dialer.Dial(ctx, t)
+}
+
+// readCode reads the database's code over a connection to it, and has all pools of the database learn it. What cannot be
+// read stays as it was known. It blocks, and must not be called on a loop.
+func (l *lane) readCode(ctx context.Context, conn *backend.Conn) {
+	ctx, cancel := context.WithTimeout(ctx, codeTimeout)
+	defer cancel()
+	rows, err := conn.Query(ctx, backend.Limit{Rows: 10_000, Bytes: 16 << 20}, codeQuery)
+	if err != nil {
+		l.srv.log.Warn("code of the database could not be read", logPool, l.key.String(), logError, err)
+		return
+	}
+	c := code{read: time.Now(), known: true, opaque: firstOpaque(rows)}
+	before := l.tenant.code.look(l.key.Database)
+	l.tenant.code.note(l.key.Database, c)
+	for _, other := range l.tenant.all() {
+		if other.key.Database == l.key.Database {
+			other.loop.Do(other.learnCode)
+		}
+	}
+	if c.opaque != "" && c.opaque != before.opaque {
+		l.srv.log.Warn("code in this database may change the session behind any statement: sessions of the transaction port are pinned",
+			logTenant, l.key.Tenant, logDatabase, l.key.Database, "function", c.opaque, "setting", "state_check")
+	}
+}
+
+// learnCode takes over what is known of the database's code. To be called on the loop.
+func (l *lane) learnCode() {
+	l.opaque = !l.settings.hint && l.tenant.code.isOpaque(l.key.Database)
+}
+
+// schemaChanged is called when a transaction has ended that may have changed the schema: what is interned may mean something
+// else, and there may be other code. While new code is being read, no transaction begins on the transaction port.
+func (l *lane) schemaChanged(change relay.Change) {
+	l.codeStale = true
+	hold := change == relay.ChangedCode && !l.settings.hint
+	for _, other := range l.tenant.all() {
+		switch {
+		case other.key.Database != l.key.Database:
+		case other == l:
+			l.takeChange(hold)
+		default:
+			other.loop.Post(func() { other.takeChange(hold) })
+		}
+	}
+	if hold || time.Since(l.tenant.code.look(l.key.Database).read) >= sweepEvery {
+		l.refreshCode()
+	}
+}
+
+// takeChange is one lane's part of a change of the schema.
+func (l *lane) takeChange(hold bool) {
+	l.ageStatements()
+	if hold && l.key.Mode == modeTransaction {
+		l.pool.Pause()
+	}
+}
+
+func (l *lane) ageStatements() {
+	for _, b := range l.baselines {
+		b.table.Age()
+	}
+}
+
+// sweepCode reads the code again when that was long ago, as others may change it, or when it was put off.
+func (l *lane) sweepCode() {
+	l.learnCode()
+	age := time.Since(l.tenant.code.look(l.key.Database).read)
+	if l.key.Mode == modeTransaction && age >= codeEvery && l.traffic.Clients > 0 || l.codeStale && age >= sweepEvery {
+		l.refreshCode()
+	}
+}
+
+// refreshCode reads the code again, over a connection of its own. To be called on the loop.
+func (l *lane) refreshCode() {
+	if l.reading || l.settings.hint {
+		return
+	}
+	l.codeStale, l.reading = false, true
+	l.tenant.code.reading(l.key.Database, 1)
+	target, dialer := l.target, l.settings.dialer
+	l.done.Go(func() {
+		ctx, cancel := context.WithTimeout(l.srv.ctx, codeTimeout)
+		defer cancel()
+		conn, err := dialer.Dial(ctx, target)
+		if err == nil {
+			l.readCode(ctx, conn)
+			_ = conn.Close()
+		}
+		l.loop.Post(l.codeRead)
+	})
+}
+
+// codeRead goes on after the code has been read, or could not be.
+func (l *lane) codeRead() {
+	l.reading = false
+	left := l.tenant.code.reading(l.key.Database, -1)
+	if l.codeStale && !l.settings.hint { // it has changed meanwhile
+		l.refreshCode()
+		return
+	}
+	if left > 0 {
+		return // who reads last resumes
+	}
+	for _, other := range l.tenant.all() {
+		if other.key.Database == l.key.Database {
+			other.loop.Post(other.pool.Resume)
+		}
+	}
+}
+
+// firstOpaque returns the name of the first function that could change a session, empty if none could.
+func firstOpaque(rows [][]*string) string {
+	for _, row := range rows {
+		if len(row) != 3 || row[0] == nil || row[1] == nil || row[2] == nil {
+			return "?"
+		}
+		readable := (*row[1] == "sql" || *row[1] == "plpgsql") && *row[2] != ""
+		if !readable || sessionstate.ScanBody([]byte(*row[2])).Sticky() {
+			return *row[0]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,137 @@
+package proxy
+
+import (
+	"context"
+	"time"
+)
+
+// drainEvery is how often a drain looks whether it is done.
+const drainEvery = 20 * time.Millisecond
+
+// Shutdown drains the server: listeners are closed, sessions end between two transactions, with 57P01; then the backends
+// are closed. It blocks until that is done, or ctx is: then what is left is ended at once, and ctx's cause returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if !s.stopListening() {
+		return ErrServerClosed
+	}
+	for _, sh := range s.shards {
+		sh.loop.Post(sh.endFreeSessions)
+	}
+	err := s.await(ctx, func() bool { return s.caps.count() == 0 })
+	s.finish()
+	return err
+}
+
+// Close ends the server at once: what runs is cancelled, clients are told what may be lost.
+func (s *Server) Close() error {
+	s.stopListening()
+	s.finish()
+	return nil
+}
+
+// stopListening reports false if somebody has done so before.
+func (s *Server) stopListening() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Swap(true) {
+		return false
+	}
+	for _, ln := range s.listeners {
+		ln.close()
+	}
+	return true
+}
+
+// endFreeSessions has all sessions of the shard end at their next free moment.
+func (sh *shard) endFreeSessions() {
+	for s := range sh.sessions {
+		s.endWhenFree(&endError{reason: ReasonShutdown})
+	}
+}
+
+// await waits until cond holds.
+func (s *Server) await(ctx context.Context, cond func() bool) error {
+	tick := time.NewTicker(drainEvery)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// finish ends what is left: sessions, backends, loops, and everything that runs in the background.
+func (s *Server) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	s.ended = true
+	s.cancel() // logins under way, too
+	for _, sh := range s.shards {
+		sh.loop.Do(sh.endAllSessions)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = s.await(ctx, s.poolsEmpty)
+	for _, sh := range s.shards {
+		sh.stop()
+	}
+	for _, ts := range s.state.Load().tenants {
+		if ts.svc != nil {
+			ts.svc.close()
+		}
+	}
+	s.workers.Wait()
+	close(s.closed)
+}
+
+// endAllSessions ends all sessions of the shard, wherever they are, and closes its pools.
+func (sh *shard) endAllSessions() {
+	for s := range sh.sessions {
+		s.endNow()
+	}
+	for l := range sh.lanes {
+		l.pool.Close(func() {})
+	}
+}
+
+// endNow ends the session in the middle of whatever it does, and tells the client what may be lost.
+func (s *session) endNow() {
+	e := &endError{reason: ReasonShutdown}
+	if s.bc != nil && !s.m.Quiet() {
+		e.detail = "A statement was under way; it is cancelled, and whether it took effect is unknown."
+	}
+	s.end(e)
+	if s.bc != nil {
+		s.giveUp()
+	}
+}
+
+// poolsEmpty reports whether no backend is left.
+func (s *Server) poolsEmpty() bool {
+	left := 0
+	for _, sh := range s.shards {
+		sh.loop.Do(func() {
+			for l := range sh.lanes {
+				st := l.pool.Stats()
+				left += st.Idle + st.Active + st.Login + st.Closing
+			}
+		})
+	}
+	return left == 0
+}
+
+// remove ends what is left of a tenant that a reload has removed.
+func (t *tenant) remove() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	for _, l := range t.all() {
+		l.loop.Post(func() { l.pool.Close(func() {}) })
+	}
+}

@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/internal/relay"
+	"sluice/pool"
+)
+
+// acquire gets a backend for the transaction that begins. It reports false if the session has to wait for one.
+func (s *session) acquire() bool {
+	b := s.lane.pool.Acquire(&s.waiter, s.base.key, s.target)
+	if b == nil {
+		return false
+	}
+	s.lane.traffic.Waits.Observe(0)
+	s.attach(b.Owner.(*backendConn))
+	return true
+}
+
+// granted is called by the pool when the session's turn has come.
+func (s *session) granted(b *pool.Backend, err error) {
+	s.lane.traffic.Waits.Observe(s.lane.loop.Now().Sub(s.since))
+	if err != nil {
+		s.end(describe(err))
+		return
+	}
+	s.attach(b.Owner.(*backendConn))
+	p := s.held
+	s.held = nil
+	s.fromClient(p)
+	s.interest()
+}
+
+// attach takes the backend, and puts the client's application_name on it.
+func (s *session) attach(bc *backendConn) {
+	bc.session, s.bc = s, bc
+	s.m.Attach(bc.set, bc.user == 0 || bc.user == s.id)
+	if s.pooled() && s.lane.sequences && bc.user != 0 && bc.user != s.id {
+		s.m.DiscardSequences(&s.lane.toBackend)
+	}
+	bc.user = s.id
+	if s.pooled() && bc.appName != s.application {
+		bc.appName = s.application
+		s.m.CarryApplicationName(&s.lane.toBackend)
+	}
+}
+
+// detach takes the backend away from the session.
+func (s *session) detach() *backendConn {
+	bc := s.bc
+	s.bc = nil
+	s.m.Detach()
+	return bc
+}
+
+// giveBack returns the backend between two transactions.
+func (s *session) giveBack() { s.detach().leave((*backendConn).release) }
+
+// throwAway closes the backend. What runs on it is cancelled, since Postgres would run it to its end.
+func (s *session) throwAway() {
+	running := !s.m.Quiet() && !s.bc.dead
+	bc := s.detach()
+	if running {
+		bc.cancel(nil)
+	}
+	bc.leave((*backendConn).discard)
+}
+
+// part is what happens to the backend of a session whose client is gone: if it can be brought to a clean state it will
+// serve somebody else, and the session lives until then.
+func (s *session) part() {
+	bc := s.bc
+	reset := !s.pooled()
+	running := !s.m.Quiet()
+	if bc.dead || s.broken || s.m.Pinned() != "" || !s.m.Abandon(reset, &s.lane.toBackend) {
+		s.lane.toBackend.Reset()
+		s.throwAway()
+		s.gone()
+		return
+	}
+	s.flush()
+	if running {
+		bc.cancel(nil)
+	}
+	bc.conn.Want(true)
+	s.lane.loop.Start(&s.timer, abandonTimeout, s.giveUp)
+	s.comeBack()
+}
+
+// comeBack gives the backend of a client that is gone back when it is clean.
+func (s *session) comeBack() {
+	switch {
+	case s.bc == nil:
+		s.gone()
+	case s.m.Pinned() != "":
+		s.throwAway()
+		s.gone()
+	case s.m.Free():
+		s.giveBack()
+		s.gone()
+	}
+}
+
+// giveUp closes a backend that did not come back in time.
+func (s *session) giveUp() {
+	s.throwAway()
+	s.gone()
+}
+
+// gone is the very end of the session.
+func (s *session) gone() {
+	s.timer.Stop()
+	s.m.Close()
+	s.lane.dropBaseline(s.base)
+	delete(s.lane.sessions, s)
+	s.lane.tenant.done(s.lane)
+}
+
+// backendLost deals with the end of the backend's connection.
+func (s *session) backendLost(err error) {
+	if s.ended {
+		s.throwAway()
+		s.gone()
+		return
+	}
+	lost := &endError{reason: ReasonBackendLost, err: err}
+	switch {
+	case s.m.Fatal():
+		lost.reason = ReasonBackendTerminated
+	case s.m.Loss() == relay.LostUnknown:
+		lost.reason = ReasonCommitUnknown
+	case s.m.Loss() == relay.LostNothing:
+		lost.message = "connection to PostgreSQL was lost"
+		lost.hint = "Connect again."
+	}
+	s.end(lost)
+}
+
+// backendBroken deals with a backend that cannot be understood, or on which the session's state could not be put.
+func (s *session) backendBroken(err error) {
+	if s.ended {
+		s.throwAway()
+		s.gone()
+		return
+	}
+	broken := &endError{reason: ReasonBackendLost, err: err}
+	switch {
+	case errors.Is(err, relay.ErrCarry):
+		broken.reason = ReasonCarryFailed
+	case s.m.Loss() == relay.LostUnknown:
+		broken.reason = ReasonCommitUnknown
+	}
+	s.broken = true
+	s.end(broken)
+}
+
+// end ends the session for its client: once, with one reason, which is logged, counted and, if a message boundary allows
+// it, sent. What becomes of the backend is part's business.
+func (s *session) end(e *endError) {
+	if s.ended {
+		return
+	}
+	s.setPhase(numPhases)
+	s.ended, s.held, s.verdict = true, nil, nil
+	s.timer.Stop()
+	s.life.Stop()
+	if s.waiter.Waiting() {
+		s.lane.pool.Cancel(&s.waiter)
+	}
+	s.account(e) // first, so that who has been told finds it in the log and its place free
+	s.lane.toBackend.Reset()
+	s.lane.toClient.Reset()
+	response := e.response()
+	if response != nil && s.m.Boundary() {
+		s.lane.traffic.BytesOut += uint64(len(response))
+		s.client.Write(response)
+	}
+	if e.reason == ReasonClientDisconnected {
+		s.client.Close()
+	} else {
+		s.client.Shutdown()
+	}
+	s.client = nil
+	if s.bc == nil {
+		s.gone()
+		return
+	}
+	s.part()
+}
+
+// account counts and logs the end.
+func (s *session) account(e *endError) {
+	t := &s.lane.traffic
+	t.Clients--
+	if s.tls {
+		t.TLSClients--
+	}
+	count(&t.Ended, e.reason.String())
+	srv := s.lane.srv
+	srv.cancels.remove(s)
+	srv.caps.leave(&s.facts)
+	srv.logEnd(&s.facts, e, time.Since(s.began))
+}
+
+// cancelQuery does what a cancel request asks for: it cancels what runs, or takes the session out of the line. done is
+// called on the loop when that is settled.
+func (s *session) cancelQuery(done func()) {
+	switch {
+	case s.ended:
+		done()
+	case s.waiter.Waiting():
+		s.lane.pool.Cancel(&s.waiter)
+		s.refuseHeld(&endError{reason: ReasonQueryCancelled})
+		done()
+	case s.bc != nil && !s.m.Quiet():
+		s.bc.cancel(done)
+	default:
+		done()
+	}
+}
+
+// refuseHeld answers what the client has sent with an error instead of a backend; the session lives on.
+func (s *session) refuseHeld(e *endError) {
+	s.m.Refuse(e.response(), &s.lane.toClient)
+	s.flush()
+	count(&s.lane.traffic.Ended, e.reason.String())
+	p := s.held
+	s.held = nil
+	s.fromClient(p)
+	s.interest()
+}
+
+// waitedTooLong ends a session for which no backend was free in time.
+func (s *session) waitedTooLong() {
+	st := s.lane.pool.Stats()
+	s.end(&endError{
+		reason:  ReasonPoolWaitTimeout,
+		message: fmt.Sprintf("no backend of the pool was free within %s (pool_wait_timeout)", s.lane.settings.waitTimeout),
+		detail: fmt.Sprintf("Pool %s: %d of %d backends in use, %d of them pinned, %d clients waiting, the first for %.1f s.",
+			s.lane.key.String(), st.Active, st.Limits.Size, st.Pinned, st.Waiting, st.OldestWait.Seconds()),
+	})
+}

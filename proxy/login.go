@@ -1,0 +1,287 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"sluice/auth"
+	"sluice/internal/backend"
+	"sluice/internal/wire"
+	"sluice/pool"
+)
+
+// login takes a StartupMessage to a session: tenant, policy, caps, authentication, a backend to learn from or to keep,
+// and the greeting.
+func (a *admission) login(ctx context.Context, r *wire.Request) *endError {
+	if r.Major() != 3 {
+		return &endError{reason: ReasonFeatureNotSupported,
+			message: fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0", r.Major(), r.Minor()),
+			hint:    "Use a client of PostgreSQL 7.4 or newer."}
+	}
+	st, e := parseStartup(r)
+	if e != nil {
+		return e
+	}
+	ts, e := a.resolve(st)
+	if e != nil {
+		return e
+	}
+	a.application = st.application
+	if a.database = st.database; a.database == "" {
+		a.database = a.role
+	}
+	if a.srv.draining.Load() {
+		return &endError{reason: ReasonDraining}
+	}
+	wc := wire.NewConn(a.nc, wire.Client)
+	if n := negotiation(r, st); n != nil {
+		if err := wc.Send(n); err != nil {
+			return &endError{reason: ReasonClientDisconnected, err: err}
+		}
+	}
+	if ts == nil {
+		return a.stranger(ctx, wc)
+	}
+	a.tenant = ts.cfg.Name
+	now, later := a.checkPolicy()
+	if now != nil {
+		return now
+	}
+	if e := a.srv.caps.enter(&a.facts, a.state.caps(ts, &a.facts)); e != nil {
+		return e
+	}
+	a.entered = true
+	cred, e := a.authenticate(ctx, wc, ts.auth)
+	switch {
+	case e != nil:
+		return e
+	case later != nil:
+		return later
+	}
+	return a.open(ctx, wc, ts, st, cred)
+}
+
+// stranger is the login to a tenant that does not exist: it looks like a wrong password.
+func (a *admission) stranger(ctx context.Context, wc *wire.Conn) *endError {
+	au, err := auth.New(auth.Params{Method: auth.SCRAMSHA256, Store: auth.Chain{}, MockKey: a.srv.env.mockKey})
+	if err != nil {
+		return &endError{reason: ReasonInternalError, err: err}
+	}
+	if _, e := a.authenticate(ctx, wc, au); e != nil {
+		return e
+	}
+	return &endError{reason: ReasonInternalError, err: errors.New("a stranger was authenticated")}
+}
+
+// authenticate has the client prove its role.
+func (a *admission) authenticate(ctx context.Context, wc *wire.Conn, au *auth.Authenticator) (auth.Credential, *endError) {
+	peer := auth.Peer{Role: a.role, TLS: a.tls, Secure: a.unix || a.addr.Addr().IsLoopback()}
+	cred, err := au.Authenticate(ctx, wc, peer)
+	switch {
+	case err == nil:
+		return cred, nil
+	case errors.Is(err, auth.ErrAuthFailed):
+		a.srv.metrics.LoginFailed(a.tenant, a.role)
+		return cred, &endError{reason: ReasonAuthFailed, err: err,
+			message: fmt.Sprintf("password authentication failed for user %q", a.role)}
+	case errors.Is(err, auth.ErrNeedsTLS):
+		return cred, &endError{reason: ReasonTLSRequired, err: err}
+	case errors.Is(err, wire.ErrTooLarge):
+		return cred, &endError{reason: ReasonMessageTooLarge, err: err}
+	case errors.Is(err, auth.ErrProtocol), errors.Is(err, wire.ErrLength):
+		return cred, &endError{reason: ReasonProtocolViolation, err: err}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return cred, &endError{reason: ReasonLoginTimeout, err: err}
+	case errors.Is(err, auth.ErrLookup):
+		return cred, &endError{reason: ReasonAuthUnavailable, err: err}
+	}
+	return cred, &endError{reason: ReasonClientDisconnected, err: err}
+}
+
+// open gets the session its pool, learns from a backend what Postgres says to these start-up parameters, greets the
+// client, and gives the session to its loop.
+func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st *startup, cred auth.Credential) *endError {
+	key := pool.Key{Tenant: a.tenant, Database: a.database, Role: a.role, Mode: a.mode}
+	l := ts.tenant.lane(key, func() *lane { return a.srv.newLane(ts, key) })
+	if l == nil {
+		return &endError{reason: ReasonPolicyRevoked}
+	}
+	s := &session{facts: a.facts, lane: l, target: a.target(ts, st, cred)}
+	bc, greeting, e := s.firstLease(ctx, ts.cfg.PoolWaitTimeout)
+	if e != nil {
+		ts.tenant.done(l)
+		return e
+	}
+	pid := uint32(0)
+	if bc != nil {
+		pid = bc.b.Conn.PID
+	}
+	a.srv.cancels.add(s, pid)
+	if err := a.greet(wc, s, greeting); err != nil {
+		a.srv.cancels.remove(s)
+		l.loop.Post(func() { s.giveUpLogin(bc) })
+		return &endError{reason: ReasonClientDisconnected, err: err}
+	}
+	nc := a.nc
+	if !l.loop.Post(func() { s.start(nc, bc) }) {
+		return &endError{reason: ReasonDraining}
+	}
+	a.entered = false // the session counts now
+	return nil
+}
+
+// target returns what the client's backends are opened with: settings of the tenant, then the client's own parameters.
+func (a *admission) target(ts *tenantState, st *startup, cred auth.Credential) backend.Target {
+	t := backend.Target{Role: a.role, Database: a.database, Credential: cred}
+	if d := ts.databases[a.database]; d != nil {
+		t.Database = d.DBName
+	}
+	if r := ts.roles[a.role]; r != nil {
+		if r.Backend.User != "" {
+			t.Role, t.Credential = r.Backend.User, auth.Credential{}
+		}
+		if r.Backend.Password != "" {
+			t.Credential = auth.PasswordCredential(r.Backend.Password.Reveal())
+		}
+	}
+	all := startup{params: append([]wire.Param(nil), ts.settings...)}
+	for _, p := range st.params {
+		all.set(p.Name, p.Value)
+	}
+	if a.mode == modeSession && st.application != "" { // in transaction mode it is carried
+		all.set("application_name", st.application)
+	}
+	t.Params = all.params
+	return t
+}
+
+// greet tells the client that it is logged in.
+func (a *admission) greet(wc *wire.Conn, s *session, greeting []wire.Param) error {
+	msgs := []wire.Message{&pgproto3.AuthenticationOk{}}
+	for _, p := range greeting {
+		msgs = append(msgs, &pgproto3.ParameterStatus{Name: p.Name, Value: p.Value})
+	}
+	msgs = append(msgs, &pgproto3.BackendKeyData{ProcessID: s.pid, SecretKey: s.key}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	if err := wc.Send(msgs...); err != nil {
+		return err
+	}
+	return a.nc.SetDeadline(time.Time{})
+}
+
+// lease is the answer to a login's wish for a backend.
+type lease struct {
+	bc  *backendConn // in session mode
+	err error
+}
+
+// firstLease gets the session, from its login's goroutine, what Postgres reports for its start-up parameters, and in
+// session mode the backend that it keeps. In transaction mode a backend is needed only if none was opened with these
+// parameters before; bad ones fail here.
+func (s *session) firstLease(ctx context.Context, wait time.Duration) (*backendConn, []wire.Param, *endError) {
+	parent := ctx
+	ctx, cancel := context.WithTimeout(parent, wait)
+	defer cancel()
+	result := make(chan lease, 1)
+	began := time.Now()
+	if !s.lane.loop.Post(func() { s.ask(result) }) {
+		return nil, nil, &endError{reason: ReasonDraining}
+	}
+	var got lease
+	select {
+	case got = <-result:
+	case <-ctx.Done():
+		s.lane.loop.Do(func() { s.lane.pool.Cancel(&s.waiter) })
+		select {
+		case got = <-result: // it came at the last moment
+		default:
+			return nil, nil, s.noLease(parent, time.Since(began))
+		}
+	}
+	if got.err != nil {
+		s.lane.loop.Do(func() { s.lane.dropBaseline(s.base) })
+		if s.lane.srv.draining.Load() {
+			return nil, nil, &endError{reason: ReasonDraining, err: got.err}
+		}
+		return nil, nil, describe(got.err)
+	}
+	var greeting []wire.Param
+	s.lane.loop.Do(func() { greeting = s.base.greeting(s.application) })
+	return got.bc, greeting, nil
+}
+
+// noLease is the refusal of a login for which no backend was there in time.
+func (s *session) noLease(login context.Context, waited time.Duration) *endError {
+	var st pool.Stats
+	s.lane.loop.Do(func() {
+		st = s.lane.pool.Stats()
+		s.lane.dropBaseline(s.base)
+	})
+	switch {
+	case s.lane.srv.draining.Load():
+		return &endError{reason: ReasonDraining}
+	case login.Err() != nil:
+		return &endError{reason: ReasonLoginTimeout, err: context.Cause(login)}
+	}
+	return &endError{
+		reason:  ReasonPoolWaitTimeout,
+		message: fmt.Sprintf("no backend of the pool was free within %.1f s", waited.Seconds()),
+		detail: fmt.Sprintf("Pool %s: %d of %d backends in use, %d clients waiting.",
+			s.lane.key.String(), st.Active, st.Limits.Size, st.Waiting),
+	}
+}
+
+// ask is firstLease's part on the loop.
+func (s *session) ask(result chan<- lease) {
+	key := baselineKey(s.target.Params)
+	s.base = s.lane.baseline(key)
+	if fp := fingerprint(s.target.Credential); fp != s.lane.cred {
+		if s.lane.cred != [sha256.Size]byte{} {
+			s.lane.pool.Renew()
+		}
+		s.lane.cred = fp
+	}
+	s.lane.target = s.target
+	s.lane.pool.SetLogin(s.target)
+	if s.pooled() && s.base.params != nil {
+		result <- lease{}
+		return
+	}
+	s.waiter.Granted = func(b *pool.Backend, err error) {
+		if err != nil {
+			result <- lease{err: err}
+			return
+		}
+		if s.pooled() {
+			s.lane.pool.Release(b)
+			result <- lease{}
+			return
+		}
+		result <- lease{bc: b.Owner.(*backendConn)}
+	}
+	if b := s.lane.pool.Acquire(&s.waiter, key, s.target); b != nil {
+		s.waiter.Granted(b, nil)
+	}
+}
+
+// fingerprint identifies a credential; that of none differs from every other.
+func fingerprint(c auth.Credential) [sha256.Size]byte {
+	if c.IsZero() {
+		return [sha256.Size]byte{1}
+	}
+	return c.Fingerprint()
+}
+
+// giveUpLogin gives back what firstLease got, on the loop.
+func (s *session) giveUpLogin(bc *backendConn) {
+	if bc != nil {
+		bc.leave((*backendConn).release)
+	}
+	s.lane.dropBaseline(s.base)
+	s.lane.tenant.done(s.lane)
+}

@@ -1,0 +1,91 @@
+package proxy
+
+import "time"
+
+// phase is what a session does, as its timeouts and the numbers that are shown see it.
+type phase uint8
+
+const (
+	phaseIdle    phase = iota // between two transactions
+	phaseWaiting              // for a backend
+	phaseActive               // a statement is under way
+	phaseInBlock              // idle inside a transaction
+	numPhases                 // none: not begun, or ended
+)
+
+// settle finds the session's phase anew.
+func (s *session) settle() {
+	switch {
+	case s.ended:
+	case s.waiter.Waiting():
+		s.setPhase(phaseWaiting)
+	case s.bc == nil:
+		s.setPhase(phaseIdle)
+	case !s.m.Quiet():
+		s.setPhase(phaseActive)
+	case s.m.InBlock():
+		s.setPhase(phaseInBlock)
+	default:
+		s.setPhase(phaseIdle)
+	}
+}
+
+// setPhase changes the phase: numbers, times and the timeout that goes with it.
+func (s *session) setPhase(p phase) {
+	if p == s.phase {
+		return
+	}
+	now := s.lane.loop.Now()
+	t := &s.lane.traffic
+	switch s.phase {
+	case phaseActive:
+		t.Working--
+		t.QueryTime.Observe(now.Sub(s.since))
+	case phaseInBlock:
+		t.InBlock--
+	}
+	switch p {
+	case phaseActive:
+		t.Working++
+		if s.blockSince.IsZero() {
+			s.blockSince = now
+		}
+	case phaseInBlock:
+		t.InBlock++
+	}
+	if (p == phaseIdle || p == numPhases) && !s.blockSince.IsZero() {
+		t.TransactionTime.Observe(now.Sub(s.blockSince))
+		s.blockSince = time.Time{}
+	}
+	s.phase, s.since = p, now
+	s.startTimeout()
+}
+
+// startTimeout starts the timeout of the phase, if it has one.
+func (s *session) startTimeout() {
+	l := &s.lane.settings
+	d := [numPhases + 1]time.Duration{
+		phaseIdle: l.timeouts.ClientIdle, phaseWaiting: l.waitTimeout,
+		phaseActive: l.timeouts.Query, phaseInBlock: l.timeouts.IdleInTransaction,
+	}[s.phase]
+	if d > 0 {
+		s.lane.loop.Start(&s.timer, d, s.timedOut)
+	} else {
+		s.timer.Stop()
+	}
+}
+
+// timedOut deals with a phase that has lasted too long.
+func (s *session) timedOut() {
+	switch s.phase {
+	case phaseIdle:
+		s.end(&endError{reason: ReasonIdleSessionTimeout})
+	case phaseWaiting:
+		s.waitedTooLong()
+	case phaseActive: // Postgres tells the client
+		count(&s.lane.traffic.Ended, ReasonQueryTimeout.String())
+		s.bc.cancel(nil)
+	case phaseInBlock:
+		s.end(&endError{reason: ReasonIdleInTransactionTimeout})
+	}
+}

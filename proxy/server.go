@@ -1,0 +1,332 @@
+// Package proxy serves clients: it listens, admits, authenticates, leases, relays and drains.
+//
+// A client's life begins on a goroutine of its own (admit.go), where it may block; once logged in it is adopted by the
+// loop of its pool (session.go) and its goroutine ends. The configuration is one immutable state behind an atomic
+// pointer; a reload builds a whole new one first.
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/config"
+	"sluice/internal/loop"
+	"sluice/internal/metrics"
+	"sluice/pool"
+)
+
+// ErrServerClosed is what Serve returns after Shutdown or Close.
+var ErrServerClosed = errors.New("server closed")
+
+// autoEvery is how often Postgres is asked how many backends it has left.
+const autoEvery = 10 * time.Second
+
+// Options is what a Server gets beside its configuration.
+type Options struct {
+	Log     *slog.Logger
+	Level   *slog.LevelVar // set to log.level at each reload; may be nil
+	Version string
+
+	// Where clients come from and Postgres is reached; nil: the system's network.
+	Listen ListenFunc
+	Dial   DialFunc
+}
+
+// ListenFunc opens a listener, as net.Listen does.
+type ListenFunc func(network, address string) (net.Listener, error)
+
+// DialFunc opens a connection, as (*net.Dialer).DialContext does.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Server is a running Sluice. Make one with New.
+type Server struct {
+	log     *slog.Logger
+	level   *slog.LevelVar
+	version string
+	metrics *metrics.Metrics
+	env     environment
+	listen  ListenFunc
+	began   time.Time
+
+	state   atomic.Pointer[state]
+	shards  []*shard
+	caps    *caps
+	cancels *cancels
+	nextID  atomic.Uint64
+	logins  atomic.Int64 // connections on their way to be sessions
+
+	ctx      context.Context // ends when the server does
+	cancel   context.CancelFunc
+	workers  sync.WaitGroup // accept loops, logins and what runs in the background
+	draining atomic.Bool
+	serving  atomic.Bool
+	closed   chan struct{}
+
+	mu        sync.Mutex // guards below; held over a reload, never on the path of a client
+	listeners []*listener
+	ended     bool
+}
+
+// New compiles the configuration and opens the listeners. Nothing is served before Serve. The caller must call Close or
+// Shutdown in the end.
+//
+// Errors name the key path, or the listener.
+func New(cfg *config.Config, o Options) (*Server, error) {
+	s := &Server{
+		log: o.Log, level: o.Level, version: o.Version, began: time.Now(),
+		caps: newCaps(), cancels: newCancels(), closed: make(chan struct{}),
+	}
+	if s.listen = o.Listen; s.listen == nil {
+		s.listen = net.Listen
+	}
+	s.env.dial = o.Dial
+	_, _ = rand.Read(s.env.mockKey[:]) // never fails
+	st, err := compile(cfg, nil, s.env)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := s.openListeners(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.listeners = opened.all
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.metrics = metrics.New(source{s})
+	kind := loop.Native
+	if o.Listen != nil || o.Dial != nil {
+		kind = loop.Portable // another network than the system's
+	}
+	for range runtime.GOMAXPROCS(0) {
+		sh, err := newShard(s, kind)
+		if err != nil {
+			_ = s.Close()
+			return nil, err
+		}
+		s.shards = append(s.shards, sh)
+	}
+	s.use(st)
+	s.workers.Go(s.followBudgets)
+	s.watchCertificates(st)
+	return s, nil
+}
+
+// Serve accepts clients until Shutdown or Close is called, and returns ErrServerClosed then.
+func (s *Server) Serve() error {
+	s.mu.Lock()
+	if !s.ended {
+		s.serving.Store(true)
+		for _, ln := range s.listeners {
+			s.accept(ln)
+		}
+	}
+	s.mu.Unlock()
+	<-s.closed
+	return ErrServerClosed
+}
+
+// use makes st the state that counts, and has what lives take it over.
+func (s *Server) use(st *state) {
+	before := s.state.Swap(st)
+	if s.level != nil {
+		_ = s.level.UnmarshalText([]byte(st.cfg.Log.Level)) // validated with the configuration
+	}
+	for _, ts := range st.tenants {
+		if !ts.cfg.MaxBackends.Auto {
+			ts.budget.SetMax(ts.cfg.MaxBackends.N)
+		} else if ts.svc == nil {
+			ts.budget.SetMax(0)
+		}
+		for _, l := range ts.all() {
+			l.loop.Post(func() { l.apply(ts.lane(l.key)) })
+		}
+	}
+	if before == nil {
+		return
+	}
+	for name, old := range before.tenants {
+		now := st.tenants[name]
+		if old.svc != nil && (now == nil || now.svc != old.svc) {
+			old.svc.close()
+		}
+		if now == nil {
+			old.remove()
+		}
+	}
+	for _, sh := range s.shards {
+		sh.loop.Post(sh.recheck)
+	}
+}
+
+// Reload replaces the configuration: all of it, or nothing if an error is returned, which names what is wrong. Sessions
+// that the new one denies end at their next free moment.
+func (s *Server) Reload(cfg *config.Config) (err error) {
+	defer func() { s.metrics.Reloaded(err) }()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.draining.Load() {
+		return ErrServerClosed
+	}
+	before := s.state.Load()
+	st, err := compile(cfg, before, s.env)
+	if err != nil {
+		return err
+	}
+	opened, err := s.openListeners(cfg, s.listeners)
+	if err != nil {
+		return err
+	}
+	s.use(st)
+	s.listeners = opened.all
+	if s.serving.Load() {
+		for _, ln := range opened.fresh {
+			s.accept(ln)
+		}
+	}
+	for _, ln := range opened.gone {
+		ln.close()
+	}
+	if st.tls != before.tls {
+		s.watchCertificates(st)
+	}
+	s.log.Info("configuration reloaded")
+	return nil
+}
+
+// ReloadFailed takes note of a reload that failed before it came to Reload: the configuration could not be loaded.
+func (s *Server) ReloadFailed(err error) { s.metrics.Reloaded(err) }
+
+// Metrics returns the handler of /metrics.
+func (s *Server) Metrics() http.Handler { return s.metrics.Handler() }
+
+// Draining reports whether the server is on its way to its end.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+// ListenerInfo is an open listener.
+type ListenerInfo struct {
+	Name    string
+	Mode    string
+	Address string
+}
+
+// Listeners returns what is open.
+func (s *Server) Listeners() []ListenerInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var infos []ListenerInfo
+	for _, ln := range s.listeners {
+		infos = append(infos, ListenerInfo{ln.cfg().Name, string(ln.cfg().Mode), ln.ln.Addr().String()})
+	}
+	return infos
+}
+
+// pick returns the shard with the fewest pools.
+func (s *Server) pick() *shard {
+	best := s.shards[0]
+	for _, sh := range s.shards[1:] {
+		if sh.load.Load() < best.load.Load() {
+			best = sh
+		}
+	}
+	best.load.Add(1)
+	return best
+}
+
+// newLane makes the pool with that key.
+func (s *Server) newLane(ts *tenantState, key pool.Key) *lane {
+	if now := s.state.Load().tenants[strings.ToLower(ts.cfg.Name)]; now != nil {
+		ts = now // there has been a reload since the login began
+	}
+	l := &lane{shard: s.pick(), tenant: ts.tenant, key: key, settings: ts.lane(key), baselines: make(map[string]*baseline)}
+	d := l.dialer()
+	p, err := pool.New(pool.Params{
+		Key: key, Limits: l.settings.limits, Budget: ts.budget, Dialer: d, Retry: ts.cfg.Backend.ConnectTimeout,
+		Rejected: rejected, Post: l.loop.Post, Now: l.loop.Now, Opened: l.opened, Retired: l.retired,
+	})
+	if err != nil {
+		panic(fmt.Sprintf("bug: %v", err)) // puddle refuses only sizes below 1
+	}
+	l.pool = p
+	l.loop.Post(func() { l.lanes[l] = struct{}{} })
+	return l
+}
+
+// apply takes new settings over. To be called on the loop.
+func (l *lane) apply(n laneSettings) {
+	changed := n.dialer != l.settings.dialer
+	l.settings = n
+	l.learnCode()
+	l.pool.SetLimits(n.limits)
+	if changed {
+		l.pool.SetDialer(l.dialer())
+	}
+}
+
+// followBudgets keeps the budgets of tenants with max_backends: auto at what Postgres has left.
+func (s *Server) followBudgets() {
+	for {
+		for _, ts := range s.state.Load().tenants {
+			if ts.cfg.MaxBackends.Auto && ts.svc != nil {
+				s.followBudget(ts)
+			}
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(autoEvery):
+		}
+	}
+}
+
+// followBudget asks once. Half of the difference is taken over, so that a storm of other clients does not starve us.
+func (s *Server) followBudget(ts *tenantState) {
+	used, before := ts.budget.Used()
+	left, err := ts.svc.left(s.ctx, used)
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.log.Warn("max_backends: auto could not ask", logTenant, ts.name, logError, err)
+		}
+		return
+	}
+	if before > 0 {
+		left = (before + left + 1) / 2
+	}
+	if left != before {
+		ts.budget.SetMax(left)
+		s.log.Debug("max_backends changed", logTenant, ts.name, "max_backends", left)
+	}
+}
+
+// watchCertificates reloads the certificates of st when their files change, until the server ends or st has been replaced.
+func (s *Server) watchCertificates(st *state) {
+	if !st.tls.Enabled() {
+		return
+	}
+	for _, w := range st.tls.Warnings(time.Now()) {
+		s.log.Warn("certificate", logError, w)
+	}
+	if st.cfg.Watch == "none" {
+		return
+	}
+	s.workers.Go(func() {
+		err := st.tls.Watch(s.ctx, func(err error) {
+			if err != nil {
+				s.log.Error("certificate reload failed, the old ones stay", logError, err)
+				return
+			}
+			s.log.Info("certificates reloaded")
+		})
+		if err != nil {
+			s.log.Error("certificates cannot be watched", logError, err)
+		}
+	})
+}

@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/backend"
+	"sluice/internal/loop"
+	"sluice/internal/relay"
+	"sluice/pool"
+)
+
+// sweepEvery is how often a shard looks for backends that are too old or idle, and for pools that nobody uses.
+const sweepEvery = time.Second
+
+// shard is a loop with what lives on it. Everything in it is touched on the loop only.
+type shard struct {
+	loop  *loop.Loop
+	srv   *Server
+	done  sync.WaitGroup // the loop's goroutine
+	sweep loop.Timer
+	load  atomic.Int64 // pools
+
+	lanes    map[*lane]struct{}
+	sessions map[*session]struct{}
+
+	// Lent for one turn.
+	toBackend, toClient relay.Out
+}
+
+func newShard(srv *Server, kind loop.Kind) (*shard, error) {
+	sh := &shard{srv: srv, lanes: make(map[*lane]struct{}), sessions: make(map[*session]struct{})}
+	var err error
+	if sh.loop, err = loop.New(kind, sh.panicked); err != nil {
+		return nil, err
+	}
+	sh.done.Go(sh.loop.Run)
+	sh.loop.Post(sh.sweepLanes)
+	return sh, nil
+}
+
+// panicked is what happens after a panic that is no session's: it is logged, and the loop lives on.
+func (sh *shard) panicked(v any, stack []byte) {
+	sh.srv.metrics.Panicked()
+	sh.srv.log.Error("panic on a loop", logPanic, v, logStack, string(stack))
+}
+
+func (sh *shard) sweepLanes() {
+	sh.loop.Start(&sh.sweep, sweepEvery, sh.sweepLanes)
+	for l := range sh.lanes {
+		l.pool.Sweep()
+		l.sweepCode()
+		l.tryRemove()
+	}
+}
+
+// stop ends the loop and waits for it. Sessions that are left are closed without a word.
+func (sh *shard) stop() {
+	sh.loop.Stop()
+	sh.done.Wait()
+}
+
+// lane is a pool with what the proxy keeps beside it on the pool's loop.
+type lane struct {
+	*shard
+	tenant *tenant
+	key    pool.Key
+	pool   *pool.Pool
+
+	refs int // sessions and logins that use the lane; guarded by tenant.mu
+
+	// Touched on the loop only.
+	settings  laneSettings
+	baselines map[string]*baseline
+	traffic   pool.Traffic
+	counters  relay.Counters
+	cred      [32]byte       // fingerprint of the credential of the last login
+	target    backend.Target // of the last login
+
+	opaque    bool // the database has code that may change the session behind any statement
+	codeStale bool // the schema has changed since the code was last read
+	reading   bool // the code is being read
+	sequences bool // a client has asked for currval or lastval
+}
+
+// tryRemove forgets a lane that nobody uses and that has no backends.
+func (l *lane) tryRemove() {
+	s := l.pool.Stats()
+	if s.Idle+s.Active+s.Login+s.Closing > 0 || !l.tenant.forget(l) {
+		return
+	}
+	l.pool.Close(func() {})
+	delete(l.lanes, l)
+	l.load.Add(-1)
+}
+
+// recheck holds the sessions against a new policy: those that it denies end at their next free moment. The others get
+// its limits with their lane.
+func (sh *shard) recheck() {
+	for s := range sh.sessions {
+		s.checkPolicy()
+	}
+}
+
+// stats returns what is known of the lane now. To be called on the loop.
+func (l *lane) stats() pool.Stats {
+	s := l.pool.Stats()
+	s.Traffic = l.traffic.Clone()
+	c := &l.counters
+	s.Traffic.Transactions, s.Traffic.Queries = c.Transactions, c.Queries
+	s.Traffic.ClientParses, s.Traffic.BackendParses, s.Traffic.Binds = c.ClientParses, c.BackendParses, c.Binds
+	s.Traffic.Errors = make(map[string]uint64, len(c.Errors))
+	for class, n := range c.Errors {
+		s.Traffic.Errors[class] = n
+	}
+	s.Traffic.MaxClients = l.settings.maxClients
+	return s
+}

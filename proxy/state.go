@@ -1,0 +1,332 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/auth"
+	"sluice/internal/backend"
+	"sluice/internal/config"
+	"sluice/internal/tlsconf"
+	"sluice/internal/wire"
+	"sluice/netpolicy"
+	"sluice/pool"
+)
+
+const (
+	modeSession     = string(config.ModeSession)
+	modeTransaction = string(config.ModeTransaction)
+)
+
+// state is the configuration as it is used: compiled, immutable, reached through one atomic pointer. What lives on over
+// a reload (tenant, with its pools) is pointed to.
+type state struct {
+	cfg     *config.Config
+	policy  *netpolicy.Policy
+	tls     *tlsconf.Server
+	tenants map[string]*tenantState // by lower-case name, as TLS server names have no case
+	only    *tenantState            // the tenant, if there is one
+}
+
+// tenantState is one tenant's part of it.
+type tenantState struct {
+	*tenant
+	cfg       *config.Tenant
+	auth      *auth.Authenticator
+	dialer    *backend.Dialer
+	svc       *service // nil: there is none
+	roles     map[string]*config.Role
+	databases map[string]*config.Database
+	settings  []wire.Param // every backend starts with them
+}
+
+// laneSettings is what a lane needs to know of the configuration.
+type laneSettings struct {
+	dialer      *backend.Dialer
+	timeouts    config.Timeouts
+	waitTimeout time.Duration
+	maxClients  int
+	hint        bool // state_check: hint: code behind statements is trusted
+	limits      pool.Limits
+}
+
+// environment is what a state is built with beside the configuration.
+type environment struct {
+	mockKey [32]byte // see auth.Params
+	dial    DialFunc // nil: the system's
+}
+
+// compile builds the state for cfg. before, which may be nil, is the state that it replaces: what has not changed is
+// taken over. Errors: all that is wrong, joined, each with its key path.
+func compile(cfg *config.Config, before *state, env environment) (*state, error) {
+	st := &state{cfg: cfg, tenants: make(map[string]*tenantState, len(cfg.Tenants))}
+	var problems []error
+	policy, err := netpolicy.Compile(policySpec(cfg))
+	if err != nil {
+		problems = append(problems, fmt.Errorf("network: %w", err))
+	}
+	st.policy = policy
+	if st.tls, err = serverTLS(cfg.TLS, before); err != nil {
+		problems = append(problems, fmt.Errorf("tls: %w", err))
+	}
+	for i := range cfg.Tenants {
+		ts, err := compileTenant(&cfg.Tenants[i], before, env)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("tenants[%d].%w", i, err))
+			continue
+		}
+		st.tenants[strings.ToLower(ts.cfg.Name)] = ts
+		if len(cfg.Tenants) == 1 {
+			st.only = ts
+		}
+	}
+	return st, errors.Join(problems...)
+}
+
+// Check reports everything in cfg that New would refuse, without opening a listener: files that cannot be read, secrets
+// and certificates that cannot be used.
+func Check(cfg *config.Config) []error {
+	_, err := compile(cfg, nil, environment{})
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+func serverTLS(c config.TLS, before *state) (*tlsconf.Server, error) {
+	if before != nil && reflect.DeepEqual(before.cfg.TLS, c) {
+		return before.tls, before.tls.Reload()
+	}
+	p := tlsconf.ServerParams{
+		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCert: tlsconf.ClientCert(c.ClientCert),
+		ClientCAFile: c.ClientCAFile, MinVersion: tlsconf.Version(c.MinVersion),
+	}
+	for _, pair := range c.Certificates {
+		p.Certificates = append(p.Certificates, tlsconf.KeyPair(pair))
+	}
+	return tlsconf.NewServer(p)
+}
+
+func compileTenant(c *config.Tenant, before *state, env environment) (*tenantState, error) {
+	ts := &tenantState{cfg: c, roles: make(map[string]*config.Role), databases: make(map[string]*config.Database)}
+	var old *tenantState
+	if before != nil {
+		old = before.tenants[strings.ToLower(c.Name)]
+	}
+	for i := range c.Roles {
+		ts.roles[c.Roles[i].Name] = &c.Roles[i]
+	}
+	for i := range c.Databases {
+		ts.databases[c.Databases[i].Name] = &c.Databases[i]
+	}
+	for _, s := range c.Backend.Settings {
+		ts.settings = append(ts.settings, wire.Param{Name: s.Name, Value: s.Value})
+	}
+	var err error
+	if ts.dialer, err = tenantDialer(&c.Backend, env.dial); err != nil {
+		return nil, fmt.Errorf("backend: %w", err)
+	}
+	ts.tenant = newTenant(c.Name)
+	sameBackend := old != nil && reflect.DeepEqual(old.cfg.Backend, c.Backend)
+	if old != nil {
+		ts.tenant = old.tenant
+	}
+	if sameBackend {
+		ts.dialer = old.dialer
+	}
+	if sameBackend && old.cfg.Service == c.Service {
+		ts.svc = old.svc
+	} else if ts.svc, err = newService(c.Service, ts.dialer); err != nil {
+		return nil, fmt.Errorf("service: %w", err)
+	}
+	if ts.auth, err = tenantAuth(ts, env.mockKey); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	return ts, nil
+}
+
+// tenantAuth builds what verifies the tenant's clients: the users file first, then the query.
+func tenantAuth(ts *tenantState, mockKey [32]byte) (*auth.Authenticator, error) {
+	var stores auth.Chain
+	if f := ts.cfg.Auth.UsersFile; f != "" {
+		users, err := auth.LoadUsers(f)
+		if err != nil {
+			return nil, fmt.Errorf("users_file: %w", err)
+		}
+		stores = append(stores, users)
+	}
+	switch {
+	case ts.cfg.Auth.Query != "":
+		stores = append(stores, auth.NewCached(ts.svc.authQuery(ts.cfg.Auth.Query), ts.cfg.Auth.QueryCache))
+	case ts.cfg.URLLogin:
+		stores = append(stores, auth.NewCached(ts.svc.urlLogin(), ts.cfg.Auth.QueryCache))
+	}
+	p := auth.Params{Method: auth.Method(ts.cfg.Auth.Method), MockKey: mockKey}
+	if len(stores) > 0 {
+		p.Store = stores
+	}
+	return auth.New(p)
+}
+
+// tenantDialer builds what opens the tenant's backends. The TLS configurations are made now, so that unreadable files are
+// found now and TLS sessions can be resumed.
+func tenantDialer(c *config.Backend, dial DialFunc) (*backend.Dialer, error) {
+	tp := tlsconf.BackendParams{
+		Mode: tlsconf.Mode(c.TLSMode), CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName,
+	}
+	p := backend.Params{TLSMode: string(c.TLSMode), Verifies: tp.Verifies(), ConnectTimeout: c.ConnectTimeout, DialContext: dial}
+	configs := make(map[string]*tls.Config)
+	for _, h := range c.Hosts {
+		p.Hosts = append(p.Hosts, backend.Address{Network: h.Network(), Addr: h.String()})
+		tc, err := tlsconf.Backend(tp, h.Host)
+		if err != nil {
+			return nil, err
+		}
+		configs[h.Host] = tc
+	}
+	p.TLSFor = func(host string) (*tls.Config, error) { return configs[host], nil }
+	return backend.NewDialer(p)
+}
+
+// policySpec translates the configuration's networks.
+func policySpec(cfg *config.Config) netpolicy.Spec {
+	spec := netpolicy.Spec{Process: rules(cfg.Network)}
+	for i := range cfg.Tenants {
+		t := &cfg.Tenants[i]
+		ts := netpolicy.TenantSpec{
+			Name: t.Name, Rules: rules(t.Network.Network), RequireTLS: t.RequireTLS,
+			AllowOtherRoles: t.OtherRoles == config.Allow, AllowOtherDatabases: t.OtherDatabases == config.Allow,
+		}
+		for _, r := range t.Roles {
+			rs := netpolicy.RoleSpec{Name: r.Name, Rules: rules(r.Network)}
+			for _, m := range r.Modes {
+				rs.Modes = append(rs.Modes, string(m))
+			}
+			ts.Roles = append(ts.Roles, rs)
+		}
+		for _, d := range t.Databases {
+			ts.Databases = append(ts.Databases, netpolicy.DatabaseSpec{Name: d.Name, Rules: rules(d.Network)})
+		}
+		spec.Tenants = append(spec.Tenants, ts)
+	}
+	return spec
+}
+
+func rules(n config.Network) netpolicy.Rules {
+	return netpolicy.Rules{Allowed: n.AllowedCIDRs, Denied: n.DeniedCIDRs}
+}
+
+// lane returns the settings of the pool with that key.
+func (ts *tenantState) lane(key pool.Key) laneSettings {
+	c := ts.cfg
+	s := laneSettings{
+		dialer: ts.dialer, timeouts: c.Timeouts, waitTimeout: c.PoolWaitTimeout,
+		hint: c.StateCheck == config.StateCheckHint,
+	}
+	size := c.PoolSize
+	if key.Mode == modeSession && c.SessionPoolSize > 0 {
+		size = c.SessionPoolSize
+	}
+	if d := ts.databases[key.Database]; d != nil && d.PoolSize > 0 {
+		size = d.PoolSize
+	}
+	if r := ts.roles[key.Role]; r != nil {
+		if r.PoolSize > 0 {
+			size = r.PoolSize
+		}
+		s.maxClients = r.MaxClients
+	}
+	s.limits = pool.Limits{
+		Size: size, MinIdle: min(c.Backend.MinBackends, size), MaxPinned: c.MaxPinned,
+		IdleTimeout: c.Backend.IdleTimeout, MaxLifetime: c.Backend.MaxLifetime,
+	}
+	if s.limits.MaxPinned == 0 {
+		s.limits.MaxPinned = max(1, size-1)
+	}
+	return s
+}
+
+// caps returns the client limits that concern a client.
+func (st *state) caps(ts *tenantState, f *facts) capLimits {
+	l := capLimits{
+		process: st.cfg.Limits.MaxClients, address: st.cfg.Limits.MaxClientsPerAddress, tenant: ts.cfg.MaxClients,
+	}
+	if r := ts.roles[f.role]; r != nil {
+		l.role = r.MaxClients
+	}
+	if d := ts.databases[f.database]; d != nil {
+		l.database = d.MaxClients
+	}
+	return l
+}
+
+// tenant is what lives on over reloads: the pools of a tenant and their budget.
+type tenant struct {
+	name   string
+	budget *pool.Budget
+	code   codeBook
+
+	mu     sync.Mutex // guards below
+	lanes  map[pool.Key]*lane
+	closed bool // removed by a reload
+}
+
+func newTenant(name string) *tenant {
+	return &tenant{name: name, budget: pool.NewBudget(0), lanes: make(map[pool.Key]*lane)}
+}
+
+// lane returns the pool with that key, made on sh if there is none, one reference added; nil if the tenant has been
+// removed.
+func (t *tenant) lane(key pool.Key, create func() *lane) *lane {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
+	l := t.lanes[key]
+	if l == nil {
+		l = create()
+		t.lanes[key] = l
+	}
+	l.refs++
+	return l
+}
+
+// done takes back a reference.
+func (t *tenant) done(l *lane) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l.refs--
+}
+
+// forget removes a lane that nobody uses from the tenant's, and reports whether it did.
+func (t *tenant) forget(l *lane) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l.refs > 0 {
+		return false
+	}
+	if t.lanes[l.key] == l {
+		delete(t.lanes, l.key)
+	}
+	return true
+}
+
+// all returns the tenant's lanes.
+func (t *tenant) all() []*lane {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]*lane, 0, len(t.lanes))
+	for _, l := range t.lanes {
+		all = append(all, l)
+	}
+	return all
+}

@@ -1,0 +1,251 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/internal/backend"
+	"sluice/internal/metrics"
+	"sluice/pool"
+)
+
+// source is what the metrics read at each scrape.
+type source struct{ s *Server }
+
+// PoolStats implements metrics.Source.
+func (src source) PoolStats() []pool.Stats { return src.s.poolStats() }
+
+// Process implements metrics.Source.
+func (src source) Process() metrics.Process {
+	s := src.s
+	st := s.state.Load()
+	p := metrics.Process{
+		Version: s.version, Clients: s.caps.count(), MaxClients: st.cfg.Limits.MaxClients, Draining: s.draining.Load(), Loops: len(s.shards),
+		CertificateExpiry: st.tls.Expiry(),
+	}
+	for _, ts := range st.tenants {
+		used, limit := ts.budget.Used()
+		p.Budgets = append(p.Budgets, metrics.Budget{Tenant: ts.cfg.Name, Used: used, Max: limit})
+	}
+	return p
+}
+
+// poolStats asks every loop for its pools. The loops are asked side by side.
+func (s *Server) poolStats() []pool.Stats {
+	per := make([][]pool.Stats, len(s.shards))
+	var wg sync.WaitGroup
+	for i, sh := range s.shards {
+		wg.Go(func() {
+			sh.loop.Do(func() {
+				for l := range sh.lanes {
+					per[i] = append(per[i], l.stats())
+				}
+			})
+		})
+	}
+	wg.Wait()
+	var all []pool.Stats
+	for _, stats := range per {
+		all = append(all, stats...)
+	}
+	return all
+}
+
+// Totals is a summary for people who watch.
+type Totals struct {
+	Clients      int
+	Backends     int
+	Waiting      int
+	Transactions uint64
+}
+
+// Totals returns the numbers of now.
+func (s *Server) Totals() Totals {
+	var t Totals
+	for _, st := range s.poolStats() {
+		t.Clients += st.Traffic.Clients
+		t.Backends += st.Idle + st.Active
+		t.Waiting += st.Waiting
+		t.Transactions += st.Traffic.Transactions
+	}
+	return t
+}
+
+// Health states, worst last.
+const (
+	Healthy   = "healthy"
+	Degraded  = "degraded"
+	Unhealthy = "unhealthy"
+)
+
+// Health is whether the server can do its work, part by part.
+type Health struct {
+	State string
+	Parts []HealthPart
+}
+
+// HealthPart is one thing that has to work.
+type HealthPart struct {
+	Name    string
+	State   string
+	Message string
+	Latency time.Duration // of finding out
+}
+
+const (
+	// healthTimeout bounds the whole question.
+	healthTimeout = 3 * time.Second
+	// slowLoop is how late a loop may be before it counts as degraded.
+	slowLoop = 100 * time.Millisecond
+)
+
+// Health asks the loops and every tenant's Postgres. It blocks for at most a few seconds.
+//
+// A server none of whose tenants can be reached is unhealthy; one with some of them is degraded.
+func (s *Server) Health(ctx context.Context) Health {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	st := s.state.Load()
+	var parts []HealthPart
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	reachable := 0
+	for _, ts := range st.tenants {
+		wg.Go(func() {
+			part := ts.health(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			parts = append(parts, part)
+			if part.State != Unhealthy {
+				reachable++
+			}
+		})
+	}
+	loops := s.loopHealth()
+	wg.Wait()
+	h := Health{State: Healthy, Parts: append([]HealthPart{loops}, parts...)}
+	for _, p := range h.Parts {
+		if p.State != Healthy {
+			h.State = Degraded
+		}
+	}
+	if reachable == 0 || loops.State == Unhealthy || s.draining.Load() {
+		h.State = Unhealthy
+	}
+	return h
+}
+
+func (s *Server) loopHealth() HealthPart {
+	began := time.Now()
+	part := HealthPart{Name: "loops", State: Healthy}
+	for _, sh := range s.shards {
+		if !sh.loop.Do(func() {}) {
+			part.State, part.Message = Unhealthy, "stopped"
+		}
+	}
+	part.Latency = time.Since(began)
+	if part.State == Healthy && part.Latency > slowLoop {
+		part.State, part.Message = Degraded, "slow to answer"
+	}
+	return part
+}
+
+// health asks whether the tenant's Postgres takes connections: by the service login if there is one, else by the first
+// step of a connection.
+func (ts *tenantState) health(ctx context.Context) HealthPart {
+	began := time.Now()
+	part := HealthPart{Name: "postgres " + ts.cfg.Name, State: Healthy}
+	var err error
+	if ts.svc != nil {
+		_, err = ts.svc.ask(ctx, backend.Limit{Rows: 1, Bytes: 64}, "SELECT 1")
+	} else {
+		err = ts.dialer.Probe(ctx)
+	}
+	part.Latency = time.Since(began)
+	switch {
+	case err == nil:
+	case backend.Unreachable(err) || errors.Is(err, context.DeadlineExceeded):
+		part.State, part.Message = Unhealthy, "not reachable"
+	default:
+		part.State, part.Message = Degraded, "reachable, but Sluice's own login fails"
+	}
+	return part
+}
+
+// Status is what /status shows.
+type Status struct {
+	Version   string         `json:"version"`
+	Uptime    float64        `json:"uptime_seconds"`
+	Draining  bool           `json:"draining"`
+	Clients   int            `json:"clients"`
+	Listeners []ListenerInfo `json:"listeners"`
+	Tenants   []TenantStatus `json:"tenants"`
+}
+
+// TenantStatus is one tenant's part of Status.
+type TenantStatus struct {
+	Name        string       `json:"name"`
+	Backends    int          `json:"backends"`
+	MaxBackends int          `json:"max_backends"` // 0: no limit but the pools'
+	Pools       []PoolStatus `json:"pools"`
+}
+
+// PoolStatus is one pool's.
+type PoolStatus struct {
+	Database     string            `json:"database"`
+	Role         string            `json:"role"`
+	Mode         string            `json:"mode"`
+	Clients      int               `json:"clients"`
+	Waiting      int               `json:"waiting"`
+	OldestWait   float64           `json:"oldest_wait_seconds"`
+	Backends     BackendStatus     `json:"backends"`
+	PoolSize     int               `json:"pool_size"`
+	MaxClients   int               `json:"max_clients"`
+	Transactions uint64            `json:"transactions"`
+	Queries      uint64            `json:"queries"`
+	Pins         map[string]uint64 `json:"pins,omitempty"`
+	Ended        map[string]uint64 `json:"sessions_ended,omitempty"`
+}
+
+// BackendStatus counts a pool's backends by state.
+type BackendStatus struct {
+	Active int `json:"active"`
+	Pinned int `json:"pinned"` // of the active ones
+	Idle   int `json:"idle"`
+	Login  int `json:"login"`
+}
+
+// Status returns what is known of the server now.
+func (s *Server) Status() Status {
+	out := Status{
+		Version: s.version, Uptime: time.Since(s.began).Seconds(), Draining: s.draining.Load(),
+		Clients: s.caps.count(), Listeners: s.Listeners(),
+	}
+	pools := s.poolStats()
+	for _, t := range s.state.Load().cfg.Tenants {
+		ts := TenantStatus{Name: t.Name, Pools: []PoolStatus{}}
+		if live := s.state.Load().tenants[strings.ToLower(t.Name)]; live != nil {
+			ts.Backends, ts.MaxBackends = live.budget.Used()
+		}
+		for _, p := range pools {
+			if p.Key.Tenant == t.Name {
+				ts.Pools = append(ts.Pools, poolStatus(p))
+			}
+		}
+		out.Tenants = append(out.Tenants, ts)
+	}
+	return out
+}
+
+func poolStatus(p pool.Stats) PoolStatus {
+	return PoolStatus{
+		Database: p.Key.Database, Role: p.Key.Role, Mode: p.Key.Mode,
+		Clients: p.Traffic.Clients, Waiting: p.Waiting, OldestWait: p.OldestWait.Seconds(),
+		Backends: BackendStatus{Active: p.Active, Pinned: p.Pinned, Idle: p.Idle, Login: p.Login},
+		PoolSize: p.Limits.Size, MaxClients: p.Traffic.MaxClients,
+		Transactions: p.Traffic.Transactions, Queries: p.Traffic.Queries, Pins: p.Traffic.Pins, Ended: p.Traffic.Ended,
+	}
+}

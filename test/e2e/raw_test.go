@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"sluice/internal/throwawaypg"
+)
+
+// rawClient speaks the protocol message by message.
+type rawClient struct {
+	t    *testing.T
+	conn net.Conn
+	fe   *pgproto3.Frontend
+}
+
+// raw logs in and hands the connection over.
+func (r *rig) raw(mode, user string) *rawClient {
+	r.t.Helper()
+	c, err := pgx.Connect(r.ctx(), r.url(mode, user, ""))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	h, err := c.PgConn().Hijack()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = h.Conn.Close() })
+	_ = h.Conn.SetDeadline(time.Now().Add(30 * time.Second))
+	return &rawClient{t: r.t, conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn)}
+}
+
+func (c *rawClient) send(msgs ...pgproto3.FrontendMessage) {
+	c.t.Helper()
+	for _, m := range msgs {
+		c.fe.Send(m)
+	}
+	if err := c.fe.Flush(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// until reads up to a message of the given type and writes in short words what came.
+func (c *rawClient) until(typ byte) string {
+	c.t.Helper()
+	var words []string
+	for {
+		m, err := c.fe.Receive()
+		if err != nil {
+			return strings.Join(append(words, err.Error()), " ")
+		}
+		b, err := m.Encode(nil)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		word := string(b[0])
+		switch m := m.(type) {
+		case *pgproto3.DataRow:
+			word += fmt.Sprintf("(%s)", m.Values[0])
+		case *pgproto3.ErrorResponse:
+			word += "(" + m.Code + ")"
+		}
+		words = append(words, word)
+		if b[0] == typ {
+			return strings.Join(words, " ")
+		}
+	}
+}
+
+var (
+	syncMsg    = &pgproto3.Sync{}
+	executeMsg = &pgproto3.Execute{}
+)
+
+func parseMsg(name, sql string) *pgproto3.Parse { return &pgproto3.Parse{Name: name, Query: sql} }
+func bindMsg(name string) *pgproto3.Bind        { return &pgproto3.Bind{PreparedStatement: name} }
+
+func asPgError(err error, target **pgconn.PgError) bool { return errors.As(err, target) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ownCluster starts a Postgres of the test's own.
+func ownCluster(t *testing.T, hba ...string) *throwawaypg.Cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	pg, err := startCluster(ctx, hba...)
+	must(t, err)
+	t.Cleanup(func() { _ = pg.Stop() })
+	return pg
+}

@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"sluice/internal/wire"
+)
+
+// dial opens a connection that has said nothing yet.
+func (r *rig) dial(mode string) net.Conn {
+	r.t.Helper()
+	nc, err := net.Dial("tcp", r.addr[mode])
+	must(r.t, err)
+	r.t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	return nc
+}
+
+func TestEncryptionRequestsWithoutACertificate(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, ""))
+	ssl, gss := wire.AppendSSLRequest(nil), []byte{0, 0, 0, 8, 4, 0xd2, 0x16, 0x30}
+	for name, requests := range map[string][][]byte{"SSLRequest first": {ssl, gss, ssl}, "GSSENCRequest first": {gss, ssl, gss}} {
+		t.Run(name, func(t *testing.T) {
+			nc := r.dial("session")
+			for i, request := range requests[:2] {
+				_, err := nc.Write(request)
+				must(t, err)
+				var b [1]byte
+				if _, err := io.ReadFull(nc, b[:]); err != nil || b[0] != 'N' {
+					t.Fatalf("request %d: %q, %v, want N", i, b, err)
+				}
+			}
+			_, err := nc.Write(requests[2])
+			must(t, err)
+			if got, _ := io.ReadAll(nc); !strings.Contains(string(got), "08P01") {
+				t.Errorf("the same request again: %q, want 08P01", got)
+			}
+		})
+	}
+}
+
+func TestNewerProtocolsAreNegotiatedDownOnce(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, ""))
+	user := []wire.Param{{Name: "user", Value: "alice"}, {Name: "database", Value: "app"}}
+	for _, tc := range []struct {
+		name    string
+		version uint32
+		extra   []wire.Param
+		want    []string // unknown options; nil: no negotiation
+	}{
+		{"3.0", wire.Version30, nil, nil},
+		{"3.2", wire.Version32, nil, []string{}},
+		{"3.9999", 3<<16 | 9999, nil, []string{}},
+		{"an option", wire.Version30, []wire.Param{{Name: "_pq_.x", Value: "1"}, {Name: "_pq_.y", Value: "2"}}, []string{"_pq_.x", "_pq_.y"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			nc := r.dial("transaction")
+			_, err := nc.Write(wire.AppendStartup(nil, tc.version, append(user, tc.extra...)))
+			must(t, err)
+			fe := pgproto3.NewFrontend(nc, nc)
+			m, err := fe.Receive()
+			must(t, err)
+			if tc.want != nil {
+				v, ok := m.(*pgproto3.NegotiateProtocolVersion)
+				if !ok || v.NewestMinorProtocol != wire.Version30 || fmt.Sprint(v.UnrecognizedOptions) != fmt.Sprint(tc.want) {
+					t.Fatalf("got %#v, want NegotiateProtocolVersion of %v", m, tc.want)
+				}
+				m, err = fe.Receive()
+				must(t, err)
+			}
+			if _, ok := m.(*pgproto3.AuthenticationSASL); !ok {
+				t.Errorf("then got %#v, want AuthenticationSASL", m)
+			}
+		})
+	}
+}
+
+func TestWhatIsNotPostgres(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, ""))
+	for name, tc := range map[string]struct {
+		in   []byte
+		want string
+	}{
+		"protocol 2": {[]byte("\x00\x00\x00\x0c\x00\x02\x00\x00junk"), "0A000"},
+		"http":       {[]byte("GET / HTTP/1.1\r\n\r\n"), "08P01"},
+		"no user":    {wire.AppendStartup(nil, wire.Version30, nil), "28000"},
+	} {
+		nc := r.dial("transaction")
+		_, err := nc.Write(tc.in)
+		must(t, err)
+		if got, _ := io.ReadAll(nc); !strings.Contains(string(got), tc.want) {
+			t.Errorf("%s: answered %q, want %s", name, got, tc.want)
+		}
+	}
+}
+
+func TestListensOnIPv6AndIPv4(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, strings.ReplaceAll(base(cluster, ""), "127.0.0.1:0", "[::]:0"))
+	_, port, err := net.SplitHostPort(r.addr["transaction"])
+	must(t, err)
+	for _, host := range []string{"127.0.0.1", "[::1]"} {
+		c, err := pgx.Connect(r.ctx(), strings.Replace(r.url("transaction", "alice", ""), r.addr["transaction"], host+":"+port, 1))
+		must(t, err)
+		if got := r.value(c, "SELECT 'hello'"); got != "hello" {
+			t.Errorf("over %s: %q", host, got)
+		}
+		_ = c.Close(r.ctx())
+	}
+	denied := start(t, cluster, strings.ReplaceAll(base(cluster, `network: {denied_cidrs: ["127.0.0.0/8"]}`), "127.0.0.1:0", "[::]:0"))
+	_, port, err = net.SplitHostPort(denied.addr["transaction"])
+	must(t, err)
+	_, err = pgx.Connect(r.ctx(), strings.Replace(denied.url("transaction", "alice", ""), denied.addr["transaction"], "127.0.0.1:"+port, 1))
+	if sqlstate(err) != "28000" {
+		t.Errorf("an IPv4 address on an IPv6 socket: %v, want 28000", err)
+	}
+}
+
+func TestUnixSocketListener(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := dir + "/.s.PGSQL.6543"
+	if len(path) > 100 {
+		t.Fatalf("socket path too long for the system: %s", path)
+	}
+	r := start(t, cluster, strings.Replace(base(cluster, ""), `"127.0.0.1:0", mode: transaction`, fmt.Sprintf("%q, mode: transaction", path), 1))
+	c, err := pgx.Connect(r.ctx(), fmt.Sprintf("host=%s port=6543 user=alice password=alice-secret dbname=app", dir))
+	must(t, err)
+	defer c.Close(r.ctx())
+	if got := r.value(c, "SELECT 'hello'"); got != "hello" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestMetricsAndStatusTellWhatHappened(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, "pool_size: 3"))
+	for _, mode := range modes {
+		c := r.connect(mode, "alice", "")
+		r.exec(c, "SELECT 1")
+		if mode == "transaction" {
+			r.exec(c, "SET work_mem = '3MB'")
+			_, _ = c.Exec(r.ctx(), "SELECT nonsense")
+		}
+	}
+	_, _ = pgx.Connect(r.ctx(), strings.Replace(r.url("transaction", "alice", ""), "alice-secret", "wrong", 1))
+	w := httptest.NewRecorder()
+	r.srv.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	labels := `database="app",mode="transaction",role="alice",tenant="default"`
+	for _, want := range []string{
+		`reason="auth_failed"`, `reason="set"`, `class="42"`, `mode="session"`, labels,
+		"sluice_transactions_total", "sluice_wait_seconds_bucket", "sluice_query_seconds_bucket", "sluice_transaction_seconds_bucket",
+	} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(w.Body.String())
+	}
+	st := r.srv.Status()
+	if len(st.Tenants) != 1 || len(st.Tenants[0].Pools) != 2 || st.Clients != 2 {
+		t.Errorf("status: %+v", st)
+	}
+	if h := r.srv.Health(r.ctx()); h.State != "healthy" {
+		t.Errorf("health: %+v", h)
+	}
+}
