@@ -97,7 +97,7 @@ func (s *session) start(nc net.Conn, bc *backendConn) {
 	s.waiter.Granted = s.granted
 	s.m = relay.New(relay.Params{
 		Raw: !s.pooled(), Opaque: &s.lane.opaque, Table: s.base.table, Baseline: s.base.params,
-		Counters: &s.lane.counters, Sequences: &s.lane.sequences, ApplicationName: s.application,
+		Counters: &s.lane.counters, Sequences: &s.lane.sequences, PlanUnnamed: &s.lane.settings.planUnnamed, ApplicationName: s.application,
 	})
 	s.client = s.lane.loop.Adopt(nc, s)
 	t := &s.lane.traffic

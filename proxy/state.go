@@ -52,6 +52,7 @@ type laneSettings struct {
 	waitTimeout time.Duration
 	maxClients  int
 	hint        bool // state_check: hint: code behind statements is trusted
+	planUnnamed bool // plan_unnamed is not off
 	limits      pool.Limits
 }
 
@@ -229,7 +230,7 @@ func (ts *tenantState) lane(key pool.Key) laneSettings {
 	c := ts.cfg
 	s := laneSettings{
 		dialer: ts.dialer, timeouts: c.Timeouts, waitTimeout: c.PoolWaitTimeout,
-		hint: c.StateCheck == config.StateCheckHint,
+		hint: c.StateCheck == config.StateCheckHint, planUnnamed: c.PlanUnnamed != config.PlanUnnamedOff,
 	}
 	size := c.PoolSize
 	if key.Mode == modeSession && c.SessionPoolSize > 0 {

@@ -15,6 +15,9 @@ const (
 	StateCheckHint   = "hint"
 )
 
+// PlanUnnamedOff is what Tenant.PlanUnnamed is for unnamed statements to stay unnamed.
+const PlanUnnamedOff = "off"
+
 // Tenant is one Postgres cluster with its policy.
 type Tenant struct {
 	Name                   string        `key:"name" doc:"letters, digits, _ and -; clients name it as role.tenant" default:"default" reload:"live"`
@@ -33,7 +36,7 @@ type Tenant struct {
 	Timeouts               Timeouts      `key:"timeouts" doc:"limits on clients; 0s: none"`
 	StateCheck             string        `key:"state_check" doc:"transaction mode: strict asks after every transaction that could have changed the session; learn samples and hint trusts signals only, both can leak state" default:"strict" oneof:"strict learn hint" reload:"live"`
 	MaxPinned              int           `key:"max_pinned" doc:"backends of a pool that sessions may keep past their transactions; 0: pool_size - 1" unit:"backends" min:"0" max:"1000000" reload:"live"`
-	PlanUnnamed            string        `key:"plan_unnamed" doc:"whether unnamed statements are served by planned, named ones" default:"auto" oneof:"auto off" reload:"live"`
+	PlanUnnamed            string        `key:"plan_unnamed" doc:"auto: an unnamed statement whose text was seen before is served by a named one that Postgres has planned; a change of the schema past Sluice can fail one such statement with 0A000 before it is known; off: never" default:"auto" oneof:"auto off" reload:"live"`
 	ObserveTransactionMode bool          `key:"observe_transaction_mode" doc:"the session port reports what the transaction port would pin" reload:"live"`
 	Spread                 AutoInt       `key:"spread" doc:"loops over which a hot pool is split" unit:"number or auto" default:"auto" min:"1" max:"1024" reload:"live"`
 	OtherRoles             string        `key:"other_roles" doc:"whether roles that are not listed can log in" default:"allow" oneof:"allow deny" reload:"live"`

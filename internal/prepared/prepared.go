@@ -21,6 +21,7 @@ type Statement struct {
 	Scanned bool
 	Proven  bool // some backend has prepared it
 
+	seen  bool   // it has been an unnamed statement before, see Table.SeenBefore
 	body  string // query, NUL, parameter types: a Parse message without its name
 	table *Table
 	refs  int
@@ -56,10 +57,20 @@ func (s *Statement) Release() {
 	}
 }
 
+const (
+	// maxRecent is how many unnamed statements are remembered that nobody uses.
+	maxRecent = 512
+	// maxRecentBody is the longest that is.
+	maxRecentBody = 8 << 10 // 8 KiB
+)
+
 // Table holds the statements of one pool and baseline.
 type Table struct {
 	byBody map[string]*Statement
 	next   uint64
+
+	recent []*Statement // a ring of unnamed statements that have been seen, with a reference to each
+	oldest int
 }
 
 // NewTable returns an empty Table.
@@ -91,7 +102,31 @@ func (t *Table) Private(body string) *Statement {
 
 // Age has no statement shared that is known now: after a change of the schema the same text may mean something else.
 // Clients that have one keep it.
-func (t *Table) Age() { clear(t.byBody) }
+func (t *Table) Age() {
+	for _, s := range t.recent {
+		s.Release()
+	}
+	t.recent, t.oldest = nil, 0
+	clear(t.byBody)
+}
+
+// SeenBefore takes note that s, which is shared, is a client's unnamed statement, and reports whether it has been one
+// before. Statements that nobody uses are forgotten when as many others have been seen since.
+func (t *Table) SeenBefore(s *Statement) bool {
+	if s.seen || len(s.body) > maxRecentBody {
+		return s.seen
+	}
+	s.seen = true
+	s.Retain()
+	if len(t.recent) < maxRecent {
+		t.recent = append(t.recent, s)
+		return false
+	}
+	t.recent[t.oldest].Release()
+	t.recent[t.oldest] = s
+	t.oldest = (t.oldest + 1) % maxRecent
+	return false
+}
 
 func (t *Table) newStatement(body string) *Statement {
 	t.next++

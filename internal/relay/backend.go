@@ -174,7 +174,7 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 	}
 	m.commitSent = false
 	if m.status == 'I' {
-		m.local = false
+		m.local, m.ddl = false, false
 		if len(m.dirty) > 0 && !m.raw {
 			m.Pin(PinParameter)
 		}
@@ -222,7 +222,10 @@ func (m *Machine) spoil(head *entry, code string) {
 		return
 	}
 	switch code[:min(2, len(code))] {
-	case "0A", "42", "XX": // cached plan, undefined or ambiguous names, lookups in the cache
+	case "0A": // the result of a cached plan has changed: by somebody who did not come through Sluice, else it were known
+		m.change = max(m.change, ChangedSchema)
+		m.backend.Spoil(head.stmt)
+	case "42", "XX": // undefined or ambiguous names, lookups in the cache
 		m.backend.Spoil(head.stmt)
 	}
 }
@@ -337,6 +340,9 @@ func (m *Machine) fail(e *entry) {
 		m.names.Swap("", nil).Release() // Postgres drops the old one before it looks at the new one
 		e.prev.Release()
 		m.backend.Unnamed = nil
+		if e.stmt != nil {
+			m.backend.Remove(e.stmt)
+		}
 	case e.kind == wire.Parse:
 		m.undo(e)
 	default:

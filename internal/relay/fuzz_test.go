@@ -24,8 +24,8 @@ func FuzzMachine(f *testing.F) {
 
 // outcome feeds all of the client's bytes in pieces, then all of the backend's, and returns what was sent to the backend.
 func outcome(t *testing.T, client, backend []byte, cut int, raw bool) []byte {
-	table := prepared.NewTable()
-	m := New(Params{Raw: raw, Table: table, Opaque: new(bool), Sequences: new(bool), Counters: &Counters{}})
+	table, plan := prepared.NewTable(), true
+	m := New(Params{Raw: raw, Table: table, Opaque: new(bool), Sequences: new(bool), PlanUnnamed: &plan, Counters: &Counters{}})
 	set := prepared.NewBackend(2)
 	m.Attach(set, false)
 	var sent []byte

@@ -61,6 +61,7 @@ const (
 	PinParameter    = "parameter_status" // Postgres reported a setting other than the baseline's
 	PinLarge        = "unscanned"        // a statement too large to be looked at
 	PinFunctionCall = "function_call"    // a function called by number
+	PinClock        = "clock"            // a named statement with the time of its Parse in it
 	PinOpaque       = "opaque_code"      // the database has code that may change the session behind any statement
 )
 
@@ -85,6 +86,10 @@ type Params struct {
 	// Sequences, which belongs to the loop, is set when a client asks for currval or lastval. From then on what others did
 	// to a backend's sequences is to be discarded when it is attached: see DiscardSequences. Not Raw.
 	Sequences *bool
+
+	// PlanUnnamed says whether an unnamed statement that has been seen before is served by a named one, which Postgres has
+	// planned. It belongs to the loop. Not Raw.
+	PlanUnnamed *bool
 
 	ApplicationName string // not Raw: the client's, see CarryApplicationName
 }
@@ -114,6 +119,7 @@ type Machine struct {
 
 	pin        string       // why the backend must stay with the client; empty: it need not
 	local      bool         // settings may differ from the baseline until the transaction ends
+	ddl        bool         // definitions may have been changed in the transaction
 	commitSent bool         // something that could commit is under way inside a block
 	dirty      []wire.Param // ParameterStatus values that differ from the baseline
 
@@ -235,6 +241,9 @@ func (m *Machine) Loss() Loss {
 func (m *Machine) note(s sessionstate.Signals) (pins bool) {
 	if s&sessionstate.Local != 0 {
 		m.local = true
+	}
+	if s&sessionstate.DDL != 0 {
+		m.ddl = true
 	}
 	if s.MayCommit() {
 		m.commitSent = true

@@ -29,6 +29,9 @@ func newRig(t *testing.T, p Params) *rig {
 	if p.Opaque == nil {
 		p.Opaque, p.Sequences = new(bool), new(bool)
 	}
+	if p.PlanUnnamed == nil {
+		p.PlanUnnamed = new(bool)
+	}
 	if p.Table == nil {
 		p.Table = prepared.NewTable()
 	}
@@ -248,6 +251,100 @@ func TestUnnamedStatementSurvivesAChangeOfBackend(t *testing.T) {
 	a.answer("", "C Z:I", done, idle)
 	a.client("C: B: E S", "", bind(""), exec, syncMsg)
 	a.answer("", "E:26000 Z:I", closed, errNoStmt, idle)
+}
+
+// planning returns Params of a machine that serves unnamed statements by named ones.
+func planning() Params {
+	on := true
+	return Params{PlanUnnamed: &on}
+}
+
+func TestUnnamedStatementSeenBeforeIsServedByAPlannedOne(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, planning()).attach()
+	turn := func(toBackend, toClient string, replies ...pgproto3.Message) {
+		t.Helper()
+		r.client(toBackend, "", parse("", "select $1"), bind(""), describe(""), exec, syncMsg)
+		r.answer("", toClient, replies...)
+	}
+	turn("P: B: D: E S", "1 2 n D C Z:I", parsed, bound, noData, row, done, idle)
+	turn("P:sluice_1 B:sluice_1 D:sluice_1 E S", "1 2 n D C Z:I", parsed, bound, noData, row, done, idle)
+	turn("B:sluice_1 D:sluice_1 E S", "1 2 n D C Z:I", bound, noData, row, done, idle)
+	r.m.Detach()
+	r.attach()
+	turn("P:sluice_1 B:sluice_1 D:sluice_1 E S", "1 2 n D C Z:I", parsed, bound, noData, row, done, idle)
+	r.client("B:sluice_1 E S", "", bind(""), exec, syncMsg)
+	r.answer("", "2 C Z:I", bound, done, idle)
+	r.client("Q:select 2", "", query("select 2")) // ends the unnamed statement
+	r.answer("", "C Z:I", done, idle)
+	r.client("C: B: E S", "", bind(""), exec, syncMsg)
+	r.answer("", "E:26000 Z:I", closed, errNoStmt, idle)
+}
+
+func TestUnnamedStatementsThatAreNotPlanned(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ first, text string }{
+		"a literal that reads the clock": {"", "select 'Now'::timestamptz"},
+		"behind DDL in the transaction":  {"alter table t add c int", "select * from t"},
+		"behind a setting of it":         {"set local search_path = s", "select * from t"},
+		"DDL itself":                     {"", "create table t ()"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, planning()).attach()
+			r.client("P: S", "", parse("", tc.text), syncMsg)
+			r.answer("", "1 Z:T", parsed, inBlock)
+			if tc.first != "" {
+				r.client("Q:"+tc.first, "", query(tc.first))
+				r.answer("", "C Z:T", done, inBlock)
+			}
+			for range 3 {
+				r.client("P: B: S", "", parse("", tc.text), bind(""), syncMsg)
+				r.answer("", "1 2 Z:T", parsed, bound, inBlock)
+			}
+			if tc.first != "" { // nor is one used that is there
+				st := r.table.Intern([]byte(tc.text + "\x00\x00\x00"))
+				defer st.Release()
+				r.backend.Add(st)
+				r.client("P: B: S", "", parse("", tc.text), bind(""), syncMsg)
+			}
+		})
+	}
+}
+
+func TestPlannedStatementIsForgottenWhenTheSchemaChanges(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, planning()).attach()
+	for _, want := range []string{"P: S", "P:sluice_1 S"} {
+		r.client(want, "", parse("", "select * from t"), syncMsg)
+		r.answer("", "1 Z:I", parsed, idle)
+	}
+	// Somebody has changed the table past Sluice.
+	r.client("B:sluice_1 E S", "", parse("", "select * from t"), bind(""), exec, syncMsg)
+	stale := &pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000", Message: "cached plan must not change result type"}
+	r.answer("", "1 E:0A000 Z:I", stale, idle)
+	if got := r.m.TakeChange(); got != ChangedSchema {
+		t.Fatalf("the change is %d, want that of the schema", got)
+	}
+	r.table.Age()
+	r.client("P: B: E S", "", parse("", "select * from t"), bind(""), exec, syncMsg)
+	r.answer("", "1 2 C Z:I", parsed, bound, done, idle)
+	r.client("P:sluice_2 B:sluice_2 E S", "", parse("", "select * from t"), bind(""), exec, syncMsg)
+	r.answer("", "1 2 C Z:I", parsed, bound, done, idle)
+}
+
+func TestFailedParseOfAPlannedStatement(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, planning()).attach()
+	r.client("P: B: S", "", parse("", "select broken"), bind(""), syncMsg)
+	r.answer("", "E:42601 Z:I", errSyntax, idle)
+	r.client("P:sluice_1 B:sluice_1 S", "", parse("", "select broken"), bind(""), syncMsg)
+	r.answer("", "E:42601 Z:I", errSyntax, idle)
+	r.client("C: B: S", "", bind(""), syncMsg)
+	r.answer("", "E:26000 Z:I", closed, errNoStmt, idle)
+	if r.backend.Len() != 0 {
+		t.Errorf("%d statements on the backend, want none", r.backend.Len())
+	}
 }
 
 func TestNameTakenIsAnErrorAsInPostgres(t *testing.T) {
@@ -553,7 +650,7 @@ func TestLocalSettingKeepsStatementsPrivate(t *testing.T) {
 	r := newRig(t, Params{Table: table}).attach()
 	r.client("Q:begin; set local timezone = 'Asia/Tokyo'", "", query("begin; set local timezone = 'Asia/Tokyo'"))
 	r.answer("", "C C Z:T", done, done, inBlock)
-	r.client("P:sluice_2 S", "", parse("a", "select 'today'::timestamptz"), syncMsg)
+	r.client("P:sluice_2 S", "", parse("a", "select '2026-01-01'::timestamptz"), syncMsg)
 	r.answer("", "1 Z:T", parsed, inBlock)
 	r.client("Q:commit", "", query("commit"))
 	r.answer("", "C Z:I", done, idle)
@@ -562,7 +659,24 @@ func TestLocalSettingKeepsStatementsPrivate(t *testing.T) {
 	}
 	other := newRig(t, Params{Table: table})
 	other.m.Attach(r.backend, false)
-	other.client("P:sluice_3 S", "", parse("a", "select 'today'::timestamptz"), syncMsg)
+	other.client("P:sluice_3 S", "", parse("a", "select '2026-01-01'::timestamptz"), syncMsg)
+}
+
+func TestStatementsThatReadTheClockAreNotShared(t *testing.T) {
+	t.Parallel()
+	table := prepared.NewTable()
+	for i, want := range []string{"P:sluice_2 S", "P:sluice_4 S"} {
+		r := newRig(t, Params{Table: table}).attach()
+		r.client(want, "", parse("a", "select E'n\\x6fw'::timestamptz"), syncMsg)
+		if r.m.Pinned() != "" {
+			t.Errorf("client %d is pinned: %s", i, r.m.Pinned())
+		}
+	}
+	r := newRig(t, Params{Table: table}).attach()
+	r.client("P:a S", "", parse("a", "select 'now'::timestamptz"), syncMsg)
+	if got := r.m.Pinned(); got != PinClock { // its time is that of the Parse, so the statement must stay where it is
+		t.Errorf("pinned: %q, want %q", got, PinClock)
+	}
 }
 
 func TestReportedSettingPins(t *testing.T) {

@@ -36,6 +36,9 @@ func (m *Machine) parse(c *call) (Next, error) {
 		st.Signals, st.Scanned = uint32(sessionstate.Scan(text)), true
 	}
 	s := sessionstate.Signals(st.Signals)
+	if s&sessionstate.Clock != 0 && len(name) > 0 && !s.Sticky() {
+		m.Pin(PinClock)
+	}
 	if s.Sticky() || m.pin != "" {
 		next := m.goRaw(c, s.First(), s&sessionstate.Sequence != 0)
 		if next != proceed {
@@ -47,7 +50,7 @@ func (m *Machine) parse(c *call) (Next, error) {
 			return m.parseRaw(c), nil
 		}
 	}
-	if m.local {
+	if m.local || s&(sessionstate.Clock|sessionstate.MaybeClock) != 0 {
 		st.Release()
 		st = m.p.Table.Private(string(rest))
 		st.Signals, st.Scanned = uint32(s), true
@@ -77,6 +80,17 @@ func (m *Machine) define(c *call, name string, st *prepared.Statement) Next {
 	m.p.Counters.ClientParses++
 	e := entry{kind: wire.Parse, name: name}
 	switch {
+	case name == "" && m.planned(st):
+		e.prev = m.names.Swap("", st)
+		m.backend.Unnamed = nil // should it be st, it is not to be used
+		if m.backend.Use(st) {
+			e.do = synth
+			m.push(e)
+			return proceed
+		}
+		e.stmt = st
+		m.prepare(c.toBackend, st, e)
+		return proceed
 	case name == "":
 		e.prev = m.names.Swap("", st)
 		m.backend.Unnamed = st
@@ -104,6 +118,18 @@ func (m *Machine) define(c *call, name string, st *prepared.Statement) Next {
 	e.stmt = st
 	m.prepare(c.toBackend, st, e)
 	return proceed
+}
+
+// planned reports whether st, which the client parses without a name, is to be served by a named statement, so that Postgres
+// need not parse and plan it again. That is so from the second time on, but not while settings or definitions may have been
+// changed in the transaction, nor where a Parse must fail or may still do.
+func (m *Machine) planned(st *prepared.Statement) bool {
+	const never = sessionstate.Clock | sessionstate.MaybeClock | sessionstate.DDL
+	if !*m.p.PlanUnnamed || m.local || m.ddl || m.change != ChangedNothing || m.status == 'E' ||
+		sessionstate.Signals(st.Signals)&never != 0 {
+		return false
+	}
+	return m.p.Table.SeenBefore(st) && (!m.backend.Use(st) || m.backend.Confirmed(st))
 }
 
 // parseRaw forwards a Parse as it is.
@@ -223,7 +249,7 @@ func (m *Machine) use(toBackend *Out, name []byte) (as string, same bool) {
 		return m.useUnknown(toBackend, name)
 	}
 	m.note(sessionstate.Signals(st.Signals))
-	if len(name) == 0 {
+	if len(name) == 0 && (m.backend.Unnamed == st || !*m.p.PlanUnnamed || !m.backend.Use(st)) {
 		if m.backend.Unnamed != st {
 			m.p.Counters.BackendParses++
 			toBackend.set(appendParse(toBackend.own(), "", st.Body()))

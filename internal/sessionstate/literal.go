@@ -42,8 +42,7 @@ func (s *scanner) plainString() {
 		s.found |= Ambiguous
 	}
 	s.pos = start + n + 1
-	s.names(content, anywhere)
-	s.feed(tokString)
+	s.literal(content)
 }
 
 // escapeString takes '…' in which backslashes escape.
@@ -67,8 +66,7 @@ func (s *scanner) escapeString() {
 			end++
 		default:
 			s.pos = end + 1
-			s.names(s.src[start:end], anywhere)
-			s.feed(tokString)
+			s.literal(s.src[start:end])
 			return
 		}
 	}
@@ -129,8 +127,39 @@ func (s *scanner) dollar() {
 		return
 	}
 	s.pos = start + n + len(tag)
-	s.names(s.src[start:start+n], anywhere)
+	s.literal(s.src[start : start+n])
+}
+
+// literal takes the string that has been read; pos is behind it. One that stands some way behind another may be its
+// continuation.
+func (s *scanner) literal(content string) {
+	s.names(content, anywhere)
+	switch continued := s.prev == tokString && s.stringEnd+len(content)+len("''") != s.pos; {
+	case readsClock(content):
+		s.found |= Clock
+	case continued || strings.IndexByte(content, '\\') >= 0:
+		s.found |= MaybeClock
+	}
+	s.stringEnd = s.pos
 	s.feed(tokString)
+}
+
+// readsClock reports whether content holds one of the words that stand for a time that passes. Postgres splits the text of
+// a date at everything that is not a letter.
+func readsClock(content string) bool {
+	for i := 0; i < len(content); i++ {
+		start := i
+		for i < len(content) && lower(content[i])-'a' < 26 {
+			i++
+		}
+		switch word := content[start:i]; len(word) {
+		case len("now"), len("today"), len("tomorrow"), len("yesterday"):
+			if is(word, "now") || is(word, "today") || is(word, "tomorrow") || is(word, "yesterday") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *scanner) parameter() {

@@ -39,6 +39,8 @@ type scanner struct {
 	lead  token // the first token of the statement
 	prev  token // the token before this one
 	call  configCall
+
+	stringEnd int // where the last string ended
 }
 
 func (s *scanner) run() Signals {

@@ -67,6 +67,10 @@ const (
 	Commit
 	// DDL is a statement that changes definitions or privileges.
 	DDL
+	// Clock is a literal that says now, today, tomorrow or yesterday: Postgres may read the clock when it parses it.
+	Clock
+	// MaybeClock is a literal in which escapes or a continuation may hide such a word.
+	MaybeClock
 )
 
 // Two words that mean something only together; they never leave the scanner.
@@ -76,7 +80,7 @@ const (
 )
 
 const (
-	passing  = Nextval | Local | Commit | DDL
+	passing  = Nextval | Local | Commit | DDL | Clock | MaybeClock
 	internal = sawSettings | sawUpdate
 )
 
@@ -84,11 +88,11 @@ const (
 var reasonWords = [...]string{
 	"set", "set_config", "prepare", "execute", "deallocate", "pg_prepared_statements", "discard", "listen", "unlisten",
 	"hold_cursor", "temp", "advisory_lock", "load", "do", "call", "sequence", "setseed", "dblink", "replication",
-	"backup", "state_function", "dynamic_sql", "ambiguous", "nextval", "local", "commit", "ddl",
+	"backup", "state_function", "dynamic_sql", "ambiguous", "nextval", "local", "commit", "ddl", "clock", "maybe_clock",
 }
 
 // Sticky reports whether the session must keep its backend after the transaction: something other than Nextval,
-// Local, Commit and DDL is in s.
+// Local, Commit, DDL and the clock's is in s.
 func (s Signals) Sticky() bool { return s&^passing != 0 }
 
 // MayCommit reports whether a text with these signals, run inside a transaction block, may end it with a commit.

@@ -9,7 +9,7 @@ import (
 
 func TestEverySignalHasItsOwnReason(t *testing.T) {
 	t.Parallel()
-	all := DDL<<1 - 1
+	all := MaybeClock<<1 - 1
 	words := all.Reasons()
 	seen := map[string]bool{}
 	for _, w := range words {
