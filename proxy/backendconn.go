@@ -49,7 +49,7 @@ func (l *lane) opened(b *pool.Backend) {
 	bc := &backendConn{
 		lane: l, b: b, base: l.baseline(b.Baseline()), set: prepared.NewBackend(maxPrepared), dialer: l.settings.dialer,
 	}
-	bc.base.params = b.Conn.Params
+	l.setParams(bc.base, b.Conn.Params)
 	l.learnCode()
 	for _, p := range b.Conn.Params {
 		if p.Name == "application_name" {

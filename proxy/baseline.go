@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"slices"
+
 	"sluice/internal/prepared"
+	"sluice/internal/relay"
 	"sluice/internal/wire"
 )
 
@@ -11,7 +14,8 @@ type baseline struct {
 	key    string
 	table  *prepared.Table
 	params []wire.Param // ParameterStatus of the backend that was opened last; never changed in place
-	refs   int          // sessions and backends
+	relay  *relay.Params
+	refs   int // sessions and backends
 }
 
 // baseline returns the lane's baseline with that key, one reference added.
@@ -23,6 +27,18 @@ func (l *lane) baseline(key string) *baseline {
 	}
 	b.refs++
 	return b
+}
+
+// setParams notes what a new backend has reported. Machines that run keep to what their client was told.
+func (l *lane) setParams(b *baseline, params []wire.Param) {
+	if b.relay != nil && slices.Equal(b.params, params) {
+		return
+	}
+	b.params = params
+	b.relay = &relay.Params{
+		Raw: l.key.Mode != modeTransaction, Opaque: &l.opaque, Table: b.table, Baseline: params,
+		Counters: &l.counters, Sequences: &l.sequences, PlanUnnamed: &l.settings.planUnnamed,
+	}
 }
 
 func (l *lane) dropBaseline(b *baseline) {

@@ -95,10 +95,7 @@ type session struct {
 func (s *session) start(nc net.Conn, bc *backendConn) {
 	s.lane.sessions[s] = struct{}{}
 	s.waiter.Granted = s.granted
-	s.m = relay.New(relay.Params{
-		Raw: !s.pooled(), Opaque: &s.lane.opaque, Table: s.base.table, Baseline: s.base.params,
-		Counters: &s.lane.counters, Sequences: &s.lane.sequences, PlanUnnamed: &s.lane.settings.planUnnamed, ApplicationName: s.application,
-	})
+	s.m = relay.New(s.base.relay, s.application)
 	s.client = s.lane.loop.Adopt(nc, s)
 	t := &s.lane.traffic
 	t.Logins++

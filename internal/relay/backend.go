@@ -308,7 +308,7 @@ func (m *Machine) parameterStatus(body []byte) (drop bool) {
 // usual reports whether the setting has the value that it had when the client logged in.
 func (m *Machine) usual(name, value []byte) bool {
 	if string(name) == "application_name" {
-		return string(value) == m.p.ApplicationName
+		return string(value) == m.application
 	}
 	for _, p := range m.p.Baseline {
 		if p.Name == string(name) {

@@ -25,7 +25,7 @@ func FuzzMachine(f *testing.F) {
 // outcome feeds all of the client's bytes in pieces, then all of the backend's, and returns what was sent to the backend.
 func outcome(t *testing.T, client, backend []byte, cut int, raw bool) []byte {
 	table, plan := prepared.NewTable(), true
-	m := New(Params{Raw: raw, Table: table, Opaque: new(bool), Sequences: new(bool), PlanUnnamed: &plan, Counters: &Counters{}})
+	m := New(&Params{Raw: raw, Table: table, Opaque: new(bool), Sequences: new(bool), PlanUnnamed: &plan, Counters: &Counters{}}, "app")
 	set := prepared.NewBackend(2)
 	m.Attach(set, false)
 	var sent []byte

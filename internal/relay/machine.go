@@ -33,8 +33,8 @@ const (
 	// maxOutstanding bounds the queue. Postgres keeps back at most 8 KiB of replies, some 1,600 of the shortest, so a
 	// client that is made to wait here is always answered; a Flush sees to the rest.
 	maxOutstanding = 16 << 10
-	// keepEntries is the longest queue whose memory an idle session keeps.
-	keepEntries = 8
+	// keepEntries is the longest queue whose memory is kept while it is empty.
+	keepEntries = 32
 )
 
 // Next says why FromClient has stopped.
@@ -75,7 +75,8 @@ type Counters struct {
 	Errors        map[string]uint64 // ErrorResponses by SQLSTATE class, two letters
 }
 
-// Params says how a Machine is to work.
+// Params says how the machines of sessions with the same baseline, on the same loop, are to work. They share it: its fields
+// are not changed once one of them has it.
 type Params struct {
 	Raw      bool            // the backend belongs to this client alone
 	Opaque   *bool           // not Raw: any statement may change the session, so the first one pins; belongs to the loop
@@ -91,17 +92,24 @@ type Params struct {
 	// planned. It belongs to the loop. Not Raw.
 	PlanUnnamed *bool
 
-	ApplicationName string // not Raw: the client's, see CarryApplicationName
+	spare [][]entry // memory for queues, of machines without a backend
 }
 
-// Machine follows one client's conversation. Make one with New.
+// Machine follows one client's conversation. Make one with New. There are many of them, so its fields stand where they
+// leave no gaps.
 type Machine struct {
-	p       Params
-	raw     bool
-	names   prepared.Client
-	backend *prepared.Backend // nil: no backend is attached
+	p           *Params
+	application string // the client's application_name, see CarryApplicationName
+	names       prepared.Client
+	backend     *prepared.Backend // nil: no backend is attached
 
 	q        queue
+	pass     int          // bytes of the client's current message that are still to come
+	backPass int          // bytes of the backend's current message still to come
+	pin      string       // why the backend must stay with the client; empty: it need not
+	dirty    []wire.Param // ParameterStatus values that differ from the baseline
+
+	raw      bool
 	status   byte // of the last ReadyForQuery
 	skipping bool // the backend skips to a Sync that has not been sent yet
 	copyIn   bool // the backend waits for CopyData
@@ -109,30 +117,24 @@ type Machine struct {
 	fresh    bool // nobody else has used the backend's sequences
 	flushed  bool // a Flush was injected behind the last message sent
 
-	pass     int  // bytes of the client's current message that are still to come
-	passDrop bool // and they are not to be forwarded
-	refusing bool // what the client sends is dropped up to the end of its request, see Refuse
-
+	passDrop    bool // what is still to come of the client's current message is not to be forwarded
+	refusing    bool // what the client sends is dropped up to the end of its request, see Refuse
 	refusedSome bool // some of it has been dropped
-	backPass    int  // bytes of the backend's current message still to come
-	backDrop    bool // and they are not for the client
+	backDrop    bool // what is still to come of the backend's current message is not for the client
 
-	pin        string       // why the backend must stay with the client; empty: it need not
-	local      bool         // settings may differ from the baseline until the transaction ends
-	ddl        bool         // definitions may have been changed in the transaction
-	commitSent bool         // something that could commit is under way inside a block
-	dirty      []wire.Param // ParameterStatus values that differ from the baseline
-
-	change Change // of the schema, by what has been run
+	local      bool   // settings may differ from the baseline until the transaction ends
+	ddl        bool   // definitions may have been changed in the transaction
+	commitSent bool   // something that could commit is under way inside a block
+	change     Change // of the schema, by what has been run
 
 	fatal bool // Postgres has ended the session by itself, and said so
 	gone  bool // the client is gone; everything is swallowed
 	reset bool // gone: DISCARD ALL is still to be sent
 }
 
-// New returns a Machine for a session whose login is complete.
-func New(p Params) Machine {
-	return Machine{p: p, raw: p.Raw, status: 'I'}
+// New returns a Machine for a session whose login is complete. applicationName is the client's; a Raw machine does without.
+func New(p *Params, applicationName string) Machine {
+	return Machine{p: p, application: applicationName, raw: p.Raw, status: 'I'}
 }
 
 // Attach lends a backend to the machine: b is what it has prepared. fresh says that no other client has used it since what
@@ -143,10 +145,19 @@ func (m *Machine) Attach(b *prepared.Backend, fresh bool) {
 	}
 	m.backend, m.fresh = b, fresh
 	m.status, m.open = 'I', false
+	if n := len(m.p.spare) - 1; n >= 0 && m.q.entries == nil {
+		m.q.entries, m.p.spare = m.p.spare[n], m.p.spare[:n]
+	}
 }
 
 // Detach takes the backend away. The machine must be Free, or at its end.
-func (m *Machine) Detach() { m.backend = nil }
+func (m *Machine) Detach() {
+	m.backend = nil
+	if m.q.len() == 0 && m.q.entries != nil {
+		m.p.spare = append(m.p.spare, m.q.entries)
+		m.q.entries = nil
+	}
+}
 
 // Attached reports whether the machine has a backend.
 func (m *Machine) Attached() bool { return m.backend != nil }
@@ -173,7 +184,7 @@ func (m *Machine) InBlock() bool { return m.status != 'I' || m.open }
 func (m *Machine) Stuck() bool { return m.copyIn || m.skipping || m.open }
 
 // Change says what commands may have changed.
-type Change int
+type Change uint8
 
 // The changes, each more than the one before.
 const (

@@ -23,6 +23,9 @@ type rig struct {
 	reply   []byte // of the backend, not yet taken
 }
 
+// application is the application_name of the clients.
+const application = "app"
+
 func newRig(t *testing.T, p Params) *rig {
 	t.Helper()
 	p.Counters = &Counters{}
@@ -35,7 +38,7 @@ func newRig(t *testing.T, p Params) *rig {
 	if p.Table == nil {
 		p.Table = prepared.NewTable()
 	}
-	return &rig{t: t, m: New(p), table: p.Table}
+	return &rig{t: t, m: New(&p, application), table: p.Table}
 }
 
 func (r *rig) attach() *rig {
@@ -697,7 +700,7 @@ func TestReportedSettingPins(t *testing.T) {
 
 func TestApplicationNameIsCarriedUnseen(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Params{ApplicationName: "app"}).attach()
+	r := newRig(t, Params{}).attach()
 	var b Out
 	r.m.CarryApplicationName(&b)
 	if got, want := words(b.Bytes()), "P:sluice_carry B:sluice_carry E C:sluice_carry C:sluice_carry S"; got != want {

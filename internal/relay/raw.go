@@ -111,7 +111,7 @@ func (m *Machine) appendRun(b []byte, args []string) []byte {
 func (m *Machine) CarryApplicationName(toBackend *Out) {
 	b := appendParse(toBackend.own(), carryName, "SELECT pg_catalog.set_config('application_name', $1, false)\x00\x00\x01\x00\x00\x00\x19")
 	m.push(entry{kind: wire.Parse, do: carry})
-	b = m.appendRun(b, []string{m.p.ApplicationName})
+	b = m.appendRun(b, []string{m.application})
 	b = appendClose(b, carryName)
 	m.push(entry{kind: wire.Close, do: carry})
 	toBackend.set(m.appendCarrySync(b))
