@@ -8,7 +8,7 @@ import (
 
 	"sluice/internal/backend"
 	"sluice/internal/loop"
-	"sluice/internal/prepared"
+	"sluice/internal/relay"
 	"sluice/internal/wire"
 	"sluice/pool"
 )
@@ -25,14 +25,13 @@ const (
 // backendConn is a backend on its loop: the handler of its connection. It belongs to the session that holds it, or else
 // to the pool.
 type backendConn struct {
-	lane    *lane
-	b       *pool.Backend
-	conn    *loop.Conn
-	base    *baseline
-	set     *prepared.Backend
-	dialer  *backend.Dialer
-	appName string // what application_name is there
-	user    uint64 // the session that had it last; 0: none
+	lane   *lane
+	b      *pool.Backend
+	conn   *loop.Conn
+	base   *baseline
+	set    *relay.Backend
+	dialer *backend.Dialer
+	user   uint64 // the session that had it last; 0: none
 
 	session *session // nil while the pool has it
 	held    []byte   // the beginning of a message that must be understood whole
@@ -47,15 +46,17 @@ type backendConn struct {
 // opened is the pool's Opened: the connection is adopted by the loop.
 func (l *lane) opened(b *pool.Backend) {
 	bc := &backendConn{
-		lane: l, b: b, base: l.baseline(b.Baseline()), set: prepared.NewBackend(maxPrepared), dialer: l.settings.dialer,
+		lane: l, b: b, base: l.baseline(b.Baseline()), dialer: l.settings.dialer,
 	}
 	l.setParams(bc.base, b.Conn.Params)
 	l.learnCode()
+	application := ""
 	for _, p := range b.Conn.Params {
 		if p.Name == "application_name" {
-			bc.appName = p.Value
+			application = p.Value
 		}
 	}
+	bc.set = relay.NewBackend(maxPrepared, application)
 	bc.conn = l.loop.Adopt(b.Conn.NetConn(), bc)
 	b.Owner = bc
 }

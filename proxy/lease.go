@@ -34,7 +34,7 @@ func (s *session) granted(b *pool.Backend, err error) {
 	s.interest()
 }
 
-// attach takes the backend, and puts the client's application_name on it.
+// attach takes the backend, and puts on it what the session has set.
 func (s *session) attach(bc *backendConn) {
 	bc.session, s.bc = s, bc
 	s.m.Attach(bc.set, bc.user == 0 || bc.user == s.id)
@@ -42,9 +42,8 @@ func (s *session) attach(bc *backendConn) {
 		s.m.DiscardSequences(&s.lane.toBackend)
 	}
 	bc.user = s.id
-	if s.pooled() && bc.appName != s.application {
-		bc.appName = s.application
-		s.m.CarryApplicationName(&s.lane.toBackend)
+	if s.pooled() {
+		s.m.Carry(&s.lane.toBackend)
 	}
 }
 

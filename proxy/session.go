@@ -327,6 +327,10 @@ func (s *session) rest() {
 			s.lane.schemaChanged(change)
 		}
 		if s.pooled() && !s.stay() {
+			if s.m.Calm(&s.lane.toBackend) {
+				s.flush()
+				return
+			}
 			s.giveBack()
 		}
 	}
@@ -340,6 +344,7 @@ func (s *session) over() bool { return s.bc == nil || s.m.Quiet() || s.m.Stuck()
 func (s *session) stay() bool {
 	why := s.m.Pinned()
 	if why == "" {
+		s.pinned = false
 		return false
 	}
 	if !s.pinned {

@@ -8,6 +8,7 @@
 package prepared
 
 import (
+	"maps"
 	"strconv"
 )
 
@@ -71,10 +72,43 @@ type Table struct {
 
 	recent []*Statement // a ring of unnamed statements that have been seen, with a reference to each
 	oldest int
+
+	root     *Table            // which numbers the statements
+	variants map[string]*Table // the root's: for sessions with other settings
 }
 
+// maxVariants is how many variants of a Table are kept that hold nothing.
+const maxVariants = 256
+
 // NewTable returns an empty Table.
-func NewTable() *Table { return &Table{byBody: make(map[string]*Statement)} }
+func NewTable() *Table {
+	t := &Table{byBody: make(map[string]*Statement)}
+	t.root = t
+	return t
+}
+
+// Variant returns the table of statements that are parsed under settings other than the baseline's, which key tells apart;
+// that for the empty one is t itself. Their names differ from those in t.
+func (t *Table) Variant(key string) *Table {
+	if key == "" {
+		return t
+	}
+	if v := t.variants[key]; v != nil {
+		return v
+	}
+	if t.variants == nil {
+		t.variants = make(map[string]*Table)
+	}
+	if len(t.variants) >= maxVariants {
+		maps.DeleteFunc(t.variants, func(_ string, v *Table) bool { return v.idle() })
+	}
+	v := &Table{byBody: make(map[string]*Statement), root: t}
+	t.variants[key] = v
+	return v
+}
+
+// idle reports whether nobody but t knows its statements.
+func (t *Table) idle() bool { return len(t.byBody) == len(t.recent) }
 
 // Len returns how many shared statements are interned.
 func (t *Table) Len() int { return len(t.byBody) }
@@ -108,6 +142,9 @@ func (t *Table) Age() {
 	}
 	t.recent, t.oldest = nil, 0
 	clear(t.byBody)
+	for _, v := range t.variants {
+		v.Age()
+	}
 }
 
 // SeenBefore takes note that s, which is shared, is a client's unnamed statement, and reports whether it has been one
@@ -129,8 +166,8 @@ func (t *Table) SeenBefore(s *Statement) bool {
 }
 
 func (t *Table) newStatement(body string) *Statement {
-	t.next++
-	return &Statement{Name: Prefix + strconv.FormatUint(t.next, 10), body: body, table: t, refs: 1}
+	t.root.next++
+	return &Statement{Name: Prefix + strconv.FormatUint(t.root.next, 10), body: body, table: t, refs: 1}
 }
 
 // Client keeps the names of one client's statements. The zero value is ready to use. It holds a reference to each.

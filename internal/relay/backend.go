@@ -33,10 +33,10 @@ func (m *Machine) FromBackend(p []byte, toBackend, toClient *Out) (n int, err er
 		}
 		total := wire.HeaderLen + body
 		msg := p[n:min(len(p), n+total)]
-		if len(msg) < total && total <= maxReply && understood(typ) {
+		if len(msg) < total && total <= maxReply && (understood(typ) || m.answering()) {
 			return n, nil
 		}
-		drop, err := m.reply(typ, msg, toBackend, toClient)
+		drop, err := m.reply(typ, msg, len(msg) == total, toBackend, toClient)
 		if err != nil {
 			return n, err
 		}
@@ -61,6 +61,12 @@ func understood(typ byte) bool {
 	return false
 }
 
+// answering reports whether the next message belongs to the answer to a question of Sluice's.
+func (m *Machine) answering() bool {
+	head := m.q.head()
+	return head != nil && head.do == question
+}
+
 // settle makes up the replies whose turn has come.
 func (m *Machine) settle(toClient *Out) {
 	if m.backPass > 0 {
@@ -81,7 +87,7 @@ func (m *Machine) settle(toClient *Out) {
 
 // reply deals with the beginning of one backend message, or all of it if it is understood. drop says that the client is
 // not to see it.
-func (m *Machine) reply(typ byte, msg []byte, toBackend, toClient *Out) (drop bool, err error) {
+func (m *Machine) reply(typ byte, msg []byte, whole bool, toBackend, toClient *Out) (drop bool, err error) {
 	body := msg[wire.HeaderLen:]
 	switch typ {
 	case wire.NoticeResponse, wire.NotificationResponse:
@@ -106,6 +112,10 @@ func (m *Machine) reply(typ byte, msg []byte, toBackend, toClient *Out) (drop bo
 	}
 	drop = m.gone || head.do == swallow || head.do.own()
 	switch typ {
+	case wire.DataRow:
+		if head.do == question {
+			m.row(body, whole)
+		}
 	case wire.CopyInResponse:
 		m.startCopyIn(toBackend)
 	case wire.CommandComplete:
@@ -124,10 +134,19 @@ func (m *Machine) reply(typ byte, msg []byte, toBackend, toClient *Out) (drop bo
 func (m *Machine) tag(tag []byte) {
 	m.change = max(m.change, changeOf(tag))
 	if !m.raw {
-		if s := sessionstate.ScanTag(tag); s.Sticky() {
+		if s := sessionstate.ScanTag(tag); s.Sticky() && !s.Within(askable) {
+			m.pinForever(s.First())
+		} else if s.Sticky() || m.pin != "" && mayGiveUp(tag) {
 			m.Pin(s.First())
+			m.ask = !m.forever
 		}
 	}
+}
+
+// mayGiveUp reports whether a command may have ended what pins the session, although its text is no signal.
+func mayGiveUp(tag []byte) bool {
+	verb, _, _ := strings.Cut(string(tag), " ")
+	return verb == "CLOSE" || verb == "DROP"
 }
 
 // changeOf tells from a CommandComplete's tag what the command may have changed.
@@ -164,10 +183,17 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 	if m.status == 'I' && !drop {
 		m.p.Counters.Transactions++
 	}
+	asked, own := head.do == question, head.do.own()
 	m.complete(head)
 	m.q.pop()
 	for next := m.q.head(); next != nil && next.do == marker; next = m.q.head() {
 		m.q.pop() // for a COPY that there was not
+	}
+	if own && m.q.own() {
+		m.await = false
+	}
+	if asked && !m.gone {
+		m.answered(toBackend)
 	}
 	if m.q.len() > 0 {
 		return drop, nil
@@ -175,8 +201,12 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 	m.commitSent = false
 	if m.status == 'I' {
 		m.local, m.ddl = false, false
-		if len(m.dirty) > 0 && !m.raw {
+		if len(m.dirty) > 0 && !m.raw && !m.forever {
 			m.Pin(PinParameter)
+			m.ask = true
+		}
+		if m.ask && !own && !m.raw && !m.gone {
+			m.question(toBackend)
 		}
 	}
 	if m.gone {
@@ -199,12 +229,16 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 	case head.do == carry:
 		return true, fmt.Errorf("%w: %s %s", ErrCarry, f.code, f.message)
 	}
-	drop = m.gone || head.do == attempt
+	drop = m.gone || head.do.own()
 	if head.do == duplicate && f.code == "26000" && !drop {
 		toClient.set(appendDuplicate(toClient.own(), head.name))
 		f.code, drop = "42P05", true
 	}
-	if head.do != attempt {
+	if head.do == question {
+		m.doubt.answer.failed = true
+		m.backend.asked = false // some of its statements may be missing
+	}
+	if !head.do.own() {
 		m.countError(f.code)
 	}
 	m.copyIn = false
@@ -280,42 +314,6 @@ func (m *Machine) startCopyIn(toBackend *Out) {
 	if m.gone {                              // nobody will send anything
 		toBackend.set(m.appendCopyFail(toBackend.own()))
 	}
-}
-
-// parameterStatus notes a changed setting. drop says that the client is not to see it.
-func (m *Machine) parameterStatus(body []byte) (drop bool) {
-	if head := m.q.head(); m.gone || head != nil && head.do.own() {
-		return true
-	}
-	name, rest, _ := wire.CString(body)
-	value, _, ok := wire.CString(rest)
-	if !ok || m.raw || string(name) == "in_hot_standby" {
-		return false
-	}
-	for i, p := range m.dirty {
-		if p.Name == string(name) {
-			m.dirty = append(m.dirty[:i], m.dirty[i+1:]...)
-			break
-		}
-	}
-	if m.usual(name, value) {
-		return false
-	}
-	m.dirty = append(m.dirty, wire.Param{Name: string(name), Value: string(value)})
-	return false
-}
-
-// usual reports whether the setting has the value that it had when the client logged in.
-func (m *Machine) usual(name, value []byte) bool {
-	if string(name) == "application_name" {
-		return string(value) == m.application
-	}
-	for _, p := range m.p.Baseline {
-		if p.Name == string(name) {
-			return p.Value == string(value)
-		}
-	}
-	return false
 }
 
 // complete takes note that the entry's message has done what it was to do.

@@ -14,6 +14,9 @@ import (
 // Errors: ErrClient, wrapped; the session is over.
 func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Next, err error) {
 	for n < len(p) {
+		if m.await && m.pass == 0 {
+			return n, Blocked, nil
+		}
 		if m.pass > 0 {
 			k := min(m.pass, len(p)-n)
 			if !m.passDrop {
@@ -166,6 +169,7 @@ func (m *Machine) push(e entry) {
 
 // message deals with one client message: all of it, or its beginning if the rest can be streamed.
 func (m *Machine) message(c *call) (Next, error) {
+	m.unused = false
 	switch {
 	case m.copyIn:
 		return m.copyMessage(c), nil
@@ -177,8 +181,8 @@ func (m *Machine) message(c *call) (Next, error) {
 			return next, nil
 		}
 	}
-	if !m.raw && *m.p.Opaque && m.pin == "" {
-		m.Pin(PinOpaque)
+	if !m.raw && *m.p.Opaque && !m.forever {
+		m.pinForever(PinOpaque)
 	}
 	switch c.typ {
 	case wire.Query:
@@ -288,10 +292,10 @@ func (m *Machine) look(c *call, text []byte) Next {
 		text = text[:len(text)-1] // the zero byte
 	}
 	s := sessionstate.Scan(text)
-	if m.note(s) {
+	if m.note(s) && !m.suspect(s, string(text)) {
 		return m.goRaw(c, s.First(), s&sessionstate.Sequence != 0)
 	}
-	if m.pin != "" {
+	if m.forever {
 		return m.goRaw(c, m.pin, false)
 	}
 	return proceed

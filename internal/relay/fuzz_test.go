@@ -26,7 +26,7 @@ func FuzzMachine(f *testing.F) {
 func outcome(t *testing.T, client, backend []byte, cut int, raw bool) []byte {
 	table, plan := prepared.NewTable(), true
 	m := New(&Params{Raw: raw, Table: table, Opaque: new(bool), Sequences: new(bool), PlanUnnamed: &plan, Counters: &Counters{}}, "app")
-	set := prepared.NewBackend(2)
+	set := NewBackend(2, "app")
 	m.Attach(set, false)
 	var sent []byte
 	side := func(in []byte, f func(p []byte, b, c *Out) (int, bool)) {

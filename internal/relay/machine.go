@@ -67,12 +67,15 @@ const (
 
 // Counters counts what machines have seen. They belong to a loop: nothing in them is safe for concurrent use.
 type Counters struct {
-	Transactions  uint64 // ends of transactions: ReadyForQuery that says idle
-	Queries       uint64 // Query and Execute messages
-	ClientParses  uint64
-	BackendParses uint64 // Parse messages sent to Postgres, injected ones included
-	Binds         uint64
-	Errors        map[string]uint64 // ErrorResponses by SQLSTATE class, two letters
+	Transactions    uint64 // ends of transactions: ReadyForQuery that says idle
+	Queries         uint64 // Query and Execute messages
+	ClientParses    uint64
+	BackendParses   uint64 // Parse messages sent to Postgres, injected ones included
+	Binds           uint64
+	QuestionsFailed uint64
+	Questions       uint64            // what sessions hold was asked, see ask.go
+	Carried         uint64            // settings put on a backend, or taken off it, for a session
+	Errors          map[string]uint64 // ErrorResponses by SQLSTATE class, two letters
 }
 
 // Params says how the machines of sessions with the same baseline, on the same loop, are to work. They share it: its fields
@@ -99,17 +102,24 @@ type Params struct {
 // leave no gaps.
 type Machine struct {
 	p           *Params
-	application string // the client's application_name, see CarryApplicationName
+	application string // the client's application_name
 	names       prepared.Client
-	backend     *prepared.Backend // nil: no backend is attached
+	backend     *Backend            // nil: no backend is attached
+	state       *sessionstate.State // what the session has set, as far as it is settled
+	doubt       *doubt              // nil: it has never set anything
 
 	q        queue
 	pass     int          // bytes of the client's current message that are still to come
 	backPass int          // bytes of the backend's current message still to come
 	pin      string       // why the backend must stay with the client; empty: it need not
-	dirty    []wire.Param // ParameterStatus values that differ from the baseline
+	shown    []wire.Param // ParameterStatus values of the settled state that differ from the baseline's
+	dirty    []wire.Param // and those that differ from these
 
 	raw      bool
+	forever  bool // pin is to the session's end
+	ask      bool // what the session holds is to be asked when its transaction is over
+	unused   bool // a backend has been attached for a message that is still to be sent
+	await    bool // what was injected is to be answered before the client's next message is sent
 	status   byte // of the last ReadyForQuery
 	skipping bool // the backend skips to a Sync that has not been sent yet
 	copyIn   bool // the backend waits for CopyData
@@ -139,12 +149,13 @@ func New(p *Params, applicationName string) Machine {
 
 // Attach lends a backend to the machine: b is what it has prepared. fresh says that no other client has used it since what
 // clients do to sequences was last discarded.
-func (m *Machine) Attach(b *prepared.Backend, fresh bool) {
+func (m *Machine) Attach(b *Backend, fresh bool) {
 	if m.backend != nil {
 		panic("bug: attached twice")
 	}
 	m.backend, m.fresh = b, fresh
 	m.status, m.open = 'I', false
+	m.unused = !m.raw
 	if n := len(m.p.spare) - 1; n >= 0 && m.q.entries == nil {
 		m.q.entries, m.p.spare = m.p.spare[n], m.p.spare[:n]
 	}
@@ -163,9 +174,10 @@ func (m *Machine) Detach() {
 func (m *Machine) Attached() bool { return m.backend != nil }
 
 // Free reports whether the backend owes the client nothing and holds nothing for it: every ReadyForQuery has arrived,
-// the last one said 'I', no COPY is open, no message is half sent in either direction.
+// the last one said 'I', no COPY is open, no message is half sent in either direction, and the message for which the
+// backend was attached has been sent.
 // Protocol: "Message Flow", "Extended Query" and "COPY Operations".
-func (m *Machine) Free() bool { return m.Quiet() && !m.InBlock() && !m.reset }
+func (m *Machine) Free() bool { return m.Quiet() && !m.InBlock() && !m.reset && !m.unused }
 
 // Quiet reports whether nothing is under way, in or outside of a transaction block.
 func (m *Machine) Quiet() bool {
@@ -200,15 +212,28 @@ func (m *Machine) TakeChange() Change {
 	return change
 }
 
-// Pinned returns why the backend must stay with this client to its end, empty if it need not.
+// Pinned returns why the backend must stay with this client, empty if it need not.
 func (m *Machine) Pinned() string { return m.pin }
 
-// Pin makes the backend stay with this client to its end. The first reason stays.
+// Pin makes the backend stay with this client until Postgres says that it holds nothing there. The first reason stays.
 func (m *Machine) Pin(reason string) {
 	if m.pin == "" {
 		m.pin = reason
 	}
 }
+
+// pinForever makes the backend stay with this client to its end.
+func (m *Machine) pinForever(reason string) {
+	m.Pin(reason)
+	m.forever, m.ask = true, false
+}
+
+// unsettled reports whether settings may be others than those that the session is known to have: what is parsed now may
+// come out otherwise than for others.
+func (m *Machine) unsettled() bool { return m.local || m.pin != "" }
+
+// table returns where statements are interned that are parsed with the session's settings.
+func (m *Machine) table() *prepared.Table { return m.p.Table.Variant(m.state.Parse()) }
 
 // Fatal reports whether Postgres has told the client that the session is over.
 func (m *Machine) Fatal() bool { return m.fatal }
@@ -238,7 +263,7 @@ const (
 // Loss returns what the client loses if the backend is gone now.
 func (m *Machine) Loss() Loss {
 	switch {
-	case m.Quiet() && !m.InBlock():
+	case !m.InBlock() && (m.Quiet() || m.q.own() && m.pass == 0):
 		return LostNothing
 	case m.Quiet():
 		return LostBlock

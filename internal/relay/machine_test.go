@@ -18,7 +18,7 @@ type rig struct {
 	t       *testing.T
 	m       Machine
 	table   *prepared.Table
-	backend *prepared.Backend
+	backend *Backend
 	held    []byte // of the client
 	reply   []byte // of the backend, not yet taken
 }
@@ -42,13 +42,21 @@ func newRig(t *testing.T, p Params) *rig {
 }
 
 func (r *rig) attach() *rig {
-	return r.attachTo(prepared.NewBackend(10))
+	return r.attachTo(NewBackend(10, application))
 }
 
-func (r *rig) attachTo(b *prepared.Backend) *rig {
+func (r *rig) attachTo(b *Backend) *rig {
 	r.backend = b
 	r.m.Attach(b, false)
 	return r
+}
+
+// carry puts the session's state on the backend and checks what that takes.
+func (r *rig) carry(want string) {
+	r.t.Helper()
+	var b Out
+	r.m.Carry(&b)
+	r.check("carried", want, words(b.Bytes()))
 }
 
 func encode(t *testing.T, msgs ...pgproto3.Message) []byte {
@@ -409,7 +417,7 @@ func TestFlushReleasesMadeUpReplies(t *testing.T) {
 
 func TestEvictedStatementIsClosed(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Params{}).attachTo(prepared.NewBackend(3))
+	r := newRig(t, Params{}).attachTo(NewBackend(3, application))
 	for i, want := range []string{"P:sluice_1 S", "P:sluice_2 S", "P:sluice_3 S"} {
 		r.client(want, "", parse(fmt.Sprint(i), fmt.Sprint("select ", i)), syncMsg)
 		r.answer("", "1 Z:I", parsed, idle)
@@ -598,7 +606,7 @@ func TestStaleStatementDoesNotEndASessionThatGoesRaw(t *testing.T) {
 	r := newRig(t, Params{}).attach()
 	r.client("P:sluice_1 S", "", parse("gone", "select * from dropped"), syncMsg)
 	r.answer("", "1 Z:I", parsed, idle)
-	r.client("C:sluice_1 P:gone S Q:set x.y = 1", "", query("set x.y = 1"))
+	r.client("C:sluice_1 P:gone S Q:prepare p as select 1", "", query("prepare p as select 1"))
 	r.answer("", "C Z:I", closed, errSyntax, idle, done, idle)
 	if !r.m.Free() {
 		t.Error("not free")
@@ -625,7 +633,7 @@ func TestSignalPinsAndGivesTheClientItsOwnNames(t *testing.T) {
 	r := newRig(t, Params{}).attach()
 	r.client("P:sluice_1 S", "", parse("a", "select 1"), syncMsg)
 	r.answer("", "1 Z:I", parsed, idle)
-	r.client("C:sluice_1 P:a S Q:set work_mem = '1MB'", "", query("set work_mem = '1MB'"))
+	r.client("C:sluice_1 P:a S Q:prepare p as select 1", "", query("prepare p as select 1"))
 	r.answer("", "C Z:I", closed, parsed, idle, done, idle)
 	if r.m.Pinned() == "" || !r.m.Free() {
 		t.Errorf("pinned = %q, free = %t", r.m.Pinned(), r.m.Free())
@@ -636,7 +644,7 @@ func TestSignalPinsAndGivesTheClientItsOwnNames(t *testing.T) {
 func TestSignalInAPipelineWaitsForOutstandingReplies(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Params{}).attach()
-	if next := r.client("P:sluice_1 B:sluice_1 E H", "", parse("a", "select 1"), bind("a"), exec, parse("", "set x.y = 1"), bind(""), exec, syncMsg); next != Blocked {
+	if next := r.client("P:sluice_1 B:sluice_1 E H", "", parse("a", "select 1"), bind("a"), exec, parse("", "deallocate all"), bind(""), exec, syncMsg); next != Blocked {
 		t.Fatalf("next = %v, want Blocked", next)
 	}
 	if next := r.client("", ""); next != Blocked {
@@ -692,7 +700,7 @@ func TestReportedSettingPins(t *testing.T) {
 		t.Errorf("pinned by a setting that was taken back: %q", r.m.Pinned())
 	}
 	r.client("Q:select f()", "", query("select f()"))
-	r.answer("", "S C Z:I", tz("Asia/Tokyo"), done, idle)
+	r.answer(questionWords, "S C Z:I", tz("Asia/Tokyo"), done, idle)
 	if r.m.Pinned() != PinParameter {
 		t.Errorf("pinned = %q, want %q", r.m.Pinned(), PinParameter)
 	}
@@ -700,14 +708,10 @@ func TestReportedSettingPins(t *testing.T) {
 
 func TestApplicationNameIsCarriedUnseen(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Params{}).attach()
-	var b Out
-	r.m.CarryApplicationName(&b)
-	if got, want := words(b.Bytes()), "P:sluice_carry B:sluice_carry E C:sluice_carry C:sluice_carry S"; got != want {
-		t.Fatalf("injected %q, want %q", got, want)
-	}
+	r := newRig(t, Params{}).attachTo(NewBackend(10, "another"))
+	r.carry("P:sluice_set B:sluice_set E S")
 	r.client("Q:select 1", "", query("select 1"))
-	r.answer("", "", parsed, bound, row, done, &pgproto3.ParameterStatus{Name: "application_name", Value: "app"}, closed, closed, idle)
+	r.answer("", "", parsed, bound, row, done, &pgproto3.ParameterStatus{Name: "application_name", Value: "app"}, idle)
 	if r.m.Free() {
 		t.Error("free with the client's query under way")
 	}
@@ -745,9 +749,9 @@ func TestRefusedRequestIsDroppedToItsEnd(t *testing.T) {
 
 func TestFailedInjectionEndsTheSession(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Params{}).attach()
+	r := newRig(t, Params{}).attachTo(NewBackend(10, "another"))
 	var b, c Out
-	r.m.CarryApplicationName(&b)
+	r.m.Carry(&b)
 	_, err := r.m.FromBackend(encode(t, errSyntax), &b, &c)
 	if !errors.Is(err, ErrCarry) || !c.Empty() {
 		t.Errorf("err = %v, to the client %q", err, c.Bytes())

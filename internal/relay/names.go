@@ -30,16 +30,16 @@ func (m *Machine) parse(c *call) (Next, error) {
 	if !ok || !wellFormed(rest) {
 		return m.send(c, entry{kind: wire.Parse, do: swallow}), nil // Postgres will say what is wrong with it
 	}
-	st := m.p.Table.Intern(rest)
+	st := m.table().Intern(rest)
 	if !st.Scanned {
 		text, _, _ := wire.CString(rest)
 		st.Signals, st.Scanned = uint32(sessionstate.Scan(text)), true
 	}
 	s := sessionstate.Signals(st.Signals)
 	if s&sessionstate.Clock != 0 && len(name) > 0 && !s.Sticky() {
-		m.Pin(PinClock)
+		m.pinForever(PinClock)
 	}
-	if s.Sticky() || m.pin != "" {
+	if s.Sticky() && !m.suspect(s, st.Query()) || m.forever {
 		next := m.goRaw(c, s.First(), s&sessionstate.Sequence != 0)
 		if next != proceed {
 			st.Release()
@@ -50,9 +50,9 @@ func (m *Machine) parse(c *call) (Next, error) {
 			return m.parseRaw(c), nil
 		}
 	}
-	if m.local || s&(sessionstate.Clock|sessionstate.MaybeClock) != 0 {
+	if m.unsettled() || s&(sessionstate.Clock|sessionstate.MaybeClock) != 0 {
 		st.Release()
-		st = m.p.Table.Private(string(rest))
+		st = m.table().Private(string(rest))
 		st.Signals, st.Scanned = uint32(s), true
 	}
 	return m.define(c, string(name), st), nil
@@ -65,7 +65,7 @@ func (m *Machine) parseAlone(body []byte) bool {
 	if !ok || len(name) == 0 || m.names.Lookup(name) != nil || m.pin != "" || *m.p.Opaque {
 		return false
 	}
-	st := m.p.Table.Find(rest)
+	st := m.table().Find(rest)
 	if st == nil || !st.Proven || sessionstate.Signals(st.Signals).Sticky() {
 		return false
 	}
@@ -104,7 +104,7 @@ func (m *Machine) define(c *call, name string, st *prepared.Statement) Next {
 	}
 	if m.backend.Use(st) && (!m.backend.Confirmed(st) || m.status == 'E') {
 		// Its Parse may still fail; or this one must, in a transaction that has failed. Postgres is asked, under another name.
-		again := m.p.Table.Private(st.Body())
+		again := m.table().Private(st.Body())
 		again.Signals, again.Scanned = st.Signals, true
 		st.Release()
 		st = again
@@ -125,11 +125,11 @@ func (m *Machine) define(c *call, name string, st *prepared.Statement) Next {
 // changed in the transaction, nor where a Parse must fail or may still do.
 func (m *Machine) planned(st *prepared.Statement) bool {
 	const never = sessionstate.Clock | sessionstate.MaybeClock | sessionstate.DDL
-	if !*m.p.PlanUnnamed || m.local || m.ddl || m.change != ChangedNothing || m.status == 'E' ||
+	if !*m.p.PlanUnnamed || m.unsettled() || m.ddl || m.change != ChangedNothing || m.status == 'E' ||
 		sessionstate.Signals(st.Signals)&never != 0 {
 		return false
 	}
-	return m.p.Table.SeenBefore(st) && (!m.backend.Use(st) || m.backend.Confirmed(st))
+	return m.table().SeenBefore(st) && (!m.backend.Use(st) || m.backend.Confirmed(st))
 }
 
 // parseRaw forwards a Parse as it is.
@@ -248,14 +248,16 @@ func (m *Machine) use(toBackend *Out, name []byte) (as string, same bool) {
 	if st == nil {
 		return m.useUnknown(toBackend, name)
 	}
-	m.note(sessionstate.Signals(st.Signals))
+	if s := sessionstate.Signals(st.Signals); m.note(s) && !m.suspect(s, st.Query()) {
+		m.pinForever(s.First())
+	}
 	if len(name) == 0 && (m.backend.Unnamed == st || !*m.p.PlanUnnamed || !m.backend.Use(st)) {
 		if m.backend.Unnamed != st {
 			m.p.Counters.BackendParses++
 			toBackend.set(appendParse(toBackend.own(), "", st.Body()))
 			m.push(entry{kind: wire.Parse, do: swallow})
 			m.backend.Unnamed = st
-			if m.local {
+			if m.unsettled() {
 				m.backend.Unnamed = nil // parsed now, it may come out otherwise than for everybody else
 			}
 		}
@@ -264,8 +266,8 @@ func (m *Machine) use(toBackend *Out, name []byte) (as string, same bool) {
 	if m.backend.Use(st) {
 		return st.Name, false
 	}
-	if m.local { // as above
-		st = m.p.Table.Private(st.Body())
+	if m.unsettled() { // as above
+		st = m.table().Private(st.Body())
 		st.Signals, st.Scanned = m.names.Lookup(name).Signals, true
 		m.names.Swap(string(name), st).Release()
 	}

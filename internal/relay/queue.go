@@ -13,13 +13,14 @@ const (
 	swallow                 // Sluice asked; its error, should there be one, is the client's all the same
 	carry                   // Sluice asked on its own account; an error ends the session
 	attempt                 // the same, but an error is borne
+	question                // Sluice asked what the session holds; an error leaves that unknown
 	synth                   // the backend was not asked: Sluice answers when the entry's turn comes
 	duplicate               // the backend was asked for a statement that is not there, to make it fail
 	marker                  // nothing: CopyDone or CopyFail was sent here, for a COPY that may be under way
 )
 
 // own reports whether the reply is for Sluice alone, notices and settings included.
-func (a action) own() bool { return a == carry || a == attempt }
+func (a action) own() bool { return a == carry || a == attempt || a == question }
 
 // entry is one reply, or one row of replies up to its last, that is owed to the client or to Sluice.
 type entry struct {
@@ -49,6 +50,16 @@ func (q *queue) head() *entry {
 		return nil
 	}
 	return &q.entries[q.first]
+}
+
+// own reports whether all that is outstanding is for Sluice alone.
+func (q *queue) own() bool {
+	for i := q.first; i < len(q.entries); i++ {
+		if !q.entries[i].do.own() {
+			return false
+		}
+	}
+	return true
 }
 
 // last returns the entry that was pushed last, nil if nothing is outstanding.

@@ -1,8 +1,6 @@
 package relay
 
 import (
-	"encoding/binary"
-
 	"sluice/internal/prepared"
 	"sluice/internal/wire"
 )
@@ -14,7 +12,7 @@ import (
 //
 // sequences says that the client is about to ask for currval or lastval: what earlier clients left there is discarded.
 func (m *Machine) goRaw(c *call, reason string, sequences bool) Next {
-	m.Pin(reason)
+	m.pinForever(reason)
 	if next := m.block(c); next != proceed {
 		return next
 	}
@@ -32,6 +30,10 @@ func (m *Machine) goRaw(c *call, reason string, sequences bool) Next {
 		b = appendClose(b, st.Name)
 		m.push(entry{kind: wire.Close, do: carry})
 	})
+	for _, name := range m.backend.ownNames() {
+		b = appendClose(b, name)
+		m.push(entry{kind: wire.Close, do: carry})
+	}
 	prepare := func(name string, st *prepared.Statement) {
 		b = appendParse(b, name, st.Body())
 		m.push(entry{kind: wire.Parse, do: do})
@@ -72,49 +74,10 @@ const carryName = prepared.Prefix + "carry"
 func (m *Machine) appendCommand(b []byte, sql string) []byte {
 	b = appendParse(b, carryName, sql+"\x00\x00\x00")
 	m.push(entry{kind: wire.Parse, do: carry})
-	b = m.appendRun(b, nil)
+	b = m.appendOwnRun(b, carryName, carry)
 	b = appendClose(b, carryName)
 	m.push(entry{kind: wire.Close, do: carry})
 	return b
-}
-
-// appendRun injects Bind with text parameters, Execute and Close of the portal for the statement carryName.
-func (m *Machine) appendRun(b []byte, args []string) []byte {
-	n := 2*(len(carryName)+1) + 2 + 2 + 2
-	for _, a := range args {
-		n += 4 + len(a)
-	}
-	b = wire.AppendHeader(b, wire.Bind, n)
-	b = append(append(b, carryName...), 0)
-	b = append(append(b, carryName...), 0)
-	b = append(b, 0, 0) // all parameters are text
-	b = binary.BigEndian.AppendUint16(b, uint16(len(args)))
-	for _, a := range args {
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(a))), a...)
-	}
-	b = append(b, 0, 0) // all results are text
-	m.push(entry{kind: wire.Bind, do: carry})
-
-	b = wire.AppendHeader(b, wire.Execute, len(carryName)+1+4)
-	b = append(append(b, carryName...), 0, 0, 0, 0, 0)
-	m.push(entry{kind: wire.Execute, do: carry})
-
-	b = wire.AppendHeader(b, wire.Close, 1+len(carryName)+1)
-	b = append(append(append(b, 'P'), carryName...), 0)
-	m.push(entry{kind: wire.Close, do: carry})
-	return b
-}
-
-// CarryApplicationName puts the client's application_name on the backend that has just been attached. It is settled in
-// a transaction of its own before the client's first message, whose bytes may follow in the same write; the client sees
-// nothing of it. A failure is FromBackend's ErrCarry.
-func (m *Machine) CarryApplicationName(toBackend *Out) {
-	b := appendParse(toBackend.own(), carryName, "SELECT pg_catalog.set_config('application_name', $1, false)\x00\x00\x01\x00\x00\x00\x19")
-	m.push(entry{kind: wire.Parse, do: carry})
-	b = m.appendRun(b, []string{m.application})
-	b = appendClose(b, carryName)
-	m.push(entry{kind: wire.Close, do: carry})
-	toBackend.set(m.appendCarrySync(b))
 }
 
 // DiscardSequences has the backend that has just been attached forget what earlier clients did to its sequences. It is
@@ -134,6 +97,7 @@ func (m *Machine) Abandon(reset bool, toBackend *Out) (ok bool) {
 		return false
 	}
 	m.gone, m.reset = true, reset
+	m.unused, m.await = false, false
 	switch {
 	case m.copyIn:
 		toBackend.set(m.appendCopyFail(toBackend.own()))
@@ -180,7 +144,5 @@ func (m *Machine) tidy(toBackend *Out) {
 	default:
 		return
 	}
-	b := wire.AppendHeader(toBackend.own(), wire.Query, len(sql)+1)
-	toBackend.set(append(append(b, sql...), 0))
-	m.push(entry{kind: wire.Query, do: carry})
+	toBackend.set(m.appendOwnQuery(toBackend.own(), sql))
 }

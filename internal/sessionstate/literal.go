@@ -94,6 +94,7 @@ func (s *scanner) quotedIdentifier() {
 	}
 	content := s.src[start : start+n]
 	s.pos = start + n + 1
+	s.collector.identifier(content, s.prev)
 	if is(content, "set_config") {
 		s.feed(tokSetConfig)
 		return
@@ -134,6 +135,9 @@ func (s *scanner) dollar() {
 // continuation.
 func (s *scanner) literal(content string) {
 	s.names(content, anywhere)
+	if s.call.open && s.call.depth == 1 && s.call.commas == 0 {
+		s.collector.argument(content)
+	}
 	switch continued := s.prev == tokString && s.stringEnd+len(content)+len("''") != s.pos; {
 	case readsClock(content):
 		s.found |= Clock
@@ -220,11 +224,16 @@ func (s *scanner) names(content string, mask Signals) {
 		if i-start < minName {
 			continue
 		}
+		var found Signals
 		if mayBeName(content[start:i]) {
-			s.found |= mentioned(content[start:i]) & mask
+			found = mentioned(content[start:i])
 		}
 		if start > 0 && content[start-1] == '\\' {
-			s.found |= mentioned(content[start+1:i]) & mask
+			found |= mentioned(content[start+1 : i])
+		}
+		s.found |= found & mask
+		if found&mask&SetConfig != 0 {
+			s.collector.hidden()
 		}
 	}
 }

@@ -41,6 +41,7 @@ type scanner struct {
 	call  configCall
 
 	stringEnd int // where the last string ended
+	collector *collector
 }
 
 func (s *scanner) run() Signals {
@@ -67,6 +68,7 @@ func (s *scanner) run() Signals {
 	s.feed(tokSemicolon)
 	if s.found&internal == internal {
 		s.found |= SetConfig
+		s.collector.hidden()
 	}
 	return s.found &^ internal
 }
@@ -112,6 +114,7 @@ func (s *scanner) splits(at int) bool {
 
 // bareWord judges an unquoted word: as a keyword, unless a dot makes it a column's or a function's name, and as a name.
 func (s *scanner) bareWord(word string) {
+	s.collector.identifier(word, s.prev)
 	t := tokWord
 	if s.prev != tokDot {
 		t = keyword(word)

@@ -95,6 +95,9 @@ var reasonWords = [...]string{
 // Local, Commit, DDL and the clock's is in s.
 func (s Signals) Sticky() bool { return s&^passing != 0 }
 
+// Within reports whether what binds the session in s is all in other.
+func (s Signals) Within(other Signals) bool { return s&^passing&^other == 0 }
+
 // MayCommit reports whether a text with these signals, run inside a transaction block, may end it with a commit.
 func (s Signals) MayCommit() bool { return s&(Commit|Ambiguous) != 0 }
 

@@ -19,6 +19,7 @@ type configCall struct {
 	open   bool
 	depth  int // of parentheses
 	commas int // between its own arguments
+	first  int // tokens in its first argument; a literal counts as one, anything else as more
 	third  int // tokens in its third argument
 }
 
@@ -166,15 +167,24 @@ func (s *scanner) argument(t token) {
 	case t == tokClose:
 		c.depth--
 	case t == tokComma && c.depth == 1:
+		if c.commas == 0 && c.first != 1 {
+			s.collector.hidden()
+		}
 		c.commas++
 		return
 	}
 	if c.depth <= 0 || t == tokSemicolon || t == tokSetConfig {
 		c.open = false
 		s.found |= SetConfig
+		s.collector.hidden()
 		return
 	}
-	if c.commas == 2 {
+	switch {
+	case c.commas == 0 && t == tokString:
+		c.first++
+	case c.commas == 0:
+		c.first += 2
+	case c.commas == 2:
 		c.third++
 	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,13 +13,14 @@ import (
 // unnamed makes pgx send every query as an unnamed statement.
 const unnamed = "default_query_exec_mode=exec"
 
-// counter returns the sum of a counter over the pools of the transaction port.
-func (r *rig) counter(name string) (sum float64) {
+// counter returns the sum of a metric over the pools of the transaction port, of what has the labels.
+func (r *rig) counter(name string, labels ...string) (sum float64) {
 	r.t.Helper()
 	w := httptest.NewRecorder()
 	r.srv.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	for line := range strings.Lines(w.Body.String()) {
-		if strings.HasPrefix(line, name+"{") && strings.Contains(line, `mode="transaction"`) {
+		has := func(label string) bool { return strings.Contains(line, label) }
+		if strings.HasPrefix(line, name+"{") && has(`mode="transaction"`) && !slices.ContainsFunc(labels, func(l string) bool { return !has(l) }) {
 			var v float64
 			if _, err := fmt.Sscan(line[strings.LastIndexByte(line, ' '):], &v); err != nil {
 				r.t.Fatalf("%s: %v", line, err)

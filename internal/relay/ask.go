@@ -1,0 +1,218 @@
+package relay
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"sluice/internal/prepared"
+	"sluice/internal/sessionstate"
+	"sluice/internal/wire"
+)
+
+// Statements that Sluice keeps prepared on a backend for itself.
+const (
+	setName    = prepared.Prefix + "set"
+	beginName  = prepared.Prefix + "begin"
+	askName    = prepared.Prefix + "ask"
+	commitName = prepared.Prefix + "commit"
+)
+
+const (
+	setText = "SELECT pg_catalog.set_config($1, $2, false)"
+	// beginText keeps a client's defaults for transactions away from the question.
+	beginText  = "BEGIN READ ONLY ISOLATION LEVEL READ COMMITTED"
+	commitText = "COMMIT"
+	// askText asks what a session holds past its transactions: rows of s, a setting, its value and its default, or of k and
+	// why the session must keep its backend. $1 is the names of custom settings, $2 whether it may hold advisory locks and $3
+	// whether it may have become another user: looking for these is not cheap. All names are qualified, for a client's
+	// search_path may hold a lying operator.
+	askText = `SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s WHERE s.source OPERATOR(pg_catalog.=) 'session'
+ AND s.name OPERATOR(pg_catalog.<>) ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])
+UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role'), 'none'
+UNION ALL SELECT 's', 'session_authorization', pg_catalog.current_setting('session_authorization'), pg_catalog.pg_get_userbyid(a.usesysid)::pg_catalog.text
+ FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a WHERE $3
+UNION ALL SELECT 's', n, pg_catalog.current_setting(n, true), NULL FROM pg_catalog.unnest($1) n WHERE pg_catalog.current_setting(n, true) IS NOT NULL
+UNION ALL SELECT 'k', 'prepare', NULL, NULL FROM pg_catalog.pg_prepared_statement() p WHERE p.from_sql
+UNION ALL SELECT 'k', 'hold_cursor', NULL, NULL FROM pg_catalog.pg_cursor() c WHERE c.is_holdable
+UNION ALL SELECT 'k', 'listen', NULL, NULL FROM pg_catalog.pg_listening_channels()
+UNION ALL SELECT 'k', 'advisory_lock', NULL, NULL FROM pg_catalog.pg_lock_status() l WHERE $2
+ AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
+UNION ALL SELECT 'k', 'temp', NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_depend d
+ WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())`
+)
+
+// Types of the parameters.
+const (
+	setTypes = "\x00\x02\x00\x00\x00\x19\x00\x00\x00\x19"                 // text, text
+	askTypes = "\x00\x03\x00\x00\x03\xf1\x00\x00\x00\x10\x00\x00\x00\x10" // text[], boolean, boolean
+	noTypes  = "\x00\x00"
+)
+
+// maxCustom bounds the custom settings that a session is asked for.
+const maxCustom = 32
+
+// askable are the signals of what Postgres can be asked about afterwards. What a client holds because of others stays
+// unknown, so they tie it to its backend to its end.
+const askable = sessionstate.Set | sessionstate.SetConfig | sessionstate.Hold | sessionstate.Temp | sessionstate.AdvisoryLock |
+	sessionstate.Listen | sessionstate.Unlisten
+
+// doubt is what is to be asked about a session, kept from its first signal on.
+type doubt struct {
+	custom   []string // names of custom settings
+	locks    bool     // it may hold advisory locks
+	identity bool     // it may have become another user
+
+	answer answer // to the question under way
+}
+
+// answer is what Postgres says that a session holds.
+type answer struct {
+	settings []sessionstate.Setting
+	keeps    string // why the session must keep its backend; empty: it need not
+	failed   bool
+}
+
+// suspect takes note that a text with the signals s may leave something behind. It reports false if Postgres could not be
+// asked what.
+func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
+	if !s.Within(askable) {
+		return false
+	}
+	if m.doubt == nil {
+		m.doubt = &doubt{}
+	}
+	if s&(sessionstate.Set|sessionstate.SetConfig) != 0 {
+		names, ok := sessionstate.CustomNames(text)
+		if !ok {
+			return false
+		}
+		for _, name := range names {
+			if !slices.Contains(m.doubt.custom, name) {
+				m.doubt.custom = append(m.doubt.custom, name)
+			}
+		}
+		if len(m.doubt.custom) > maxCustom {
+			return false
+		}
+		m.doubt.identity = true
+	}
+	if s&sessionstate.AdvisoryLock != 0 {
+		m.doubt.locks = true
+	}
+	m.Pin(s.First())
+	m.ask = true
+	return true
+}
+
+// question asks Postgres what the session holds. The client has its answer already; it is the backend's release that waits.
+func (m *Machine) question(toBackend *Out) {
+	m.ask = false
+	if m.doubt == nil {
+		m.doubt = &doubt{}
+	}
+	m.doubt.answer = answer{}
+	m.p.Counters.Questions++
+	b := toBackend.own()
+	if !m.backend.asked {
+		for _, name := range [...]string{beginName, askName, commitName} { // should an earlier question have failed
+			b = appendClose(b, name)
+			m.push(entry{kind: wire.Close, do: question})
+		}
+		m.backend.asked = true
+		b = m.appendOwnParse(b, beginName, beginText, noTypes, question)
+		b = m.appendOwnParse(b, askName, askText, askTypes, question)
+		b = m.appendOwnParse(b, commitName, commitText, noTypes, question)
+	}
+	b = m.appendOwnRun(b, beginName, question)
+	b = m.appendOwnRun(b, askName, question, arrayText(m.doubt.custom), boolText(m.doubt.locks), boolText(m.doubt.identity))
+	b = m.appendOwnRun(b, commitName, question)
+	m.push(entry{kind: wire.Sync, do: question})
+	toBackend.set(wire.AppendHeader(b, wire.Sync, 0))
+}
+
+// row takes a row of the answer; a whole one, or it is not understood.
+func (m *Machine) row(body []byte, whole bool) {
+	a := &m.doubt.answer
+	fields, ok := textRow(body)
+	if !whole || !ok || len(fields) != 4 || fields[0] == nil || fields[1] == nil {
+		a.failed = true
+		return
+	}
+	name := *fields[1]
+	switch {
+	case *fields[0] == "k":
+		a.keeps = name
+	case fields[2] == nil, fields[3] != nil && *fields[2] == *fields[3]: // as by default
+	case slices.ContainsFunc(a.settings, func(s sessionstate.Setting) bool { return strings.EqualFold(s.Name, name) }):
+	default:
+		a.settings = append(a.settings, sessionstate.Setting{Name: name, Value: *fields[2]})
+	}
+}
+
+// answered draws the conclusions. What the client has sent meanwhile is asked about again.
+func (m *Machine) answered(toBackend *Out) {
+	a := m.doubt.answer
+	m.doubt.answer = answer{}
+	switch {
+	case m.q.len() > 0:
+		m.ask = true
+	case a.failed:
+		m.ask = true // behind the next transaction; till then, and for good if that fails too, the backend stays
+		m.p.Counters.QuestionsFailed++
+		if m.status != 'I' {
+			toBackend.set(m.appendOwnQuery(toBackend.own(), "ROLLBACK"))
+		}
+	case a.keeps != "":
+		m.pin = a.keeps
+	default:
+		m.pin = ""
+		m.state = sessionstate.NewState(a.settings)
+		m.backend.state = m.state
+		m.settleReports()
+	}
+}
+
+// textRow returns the values of a DataRow in text; nil is NULL.
+func textRow(body []byte) (fields []*string, ok bool) {
+	if len(body) < 2 {
+		return nil, false
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	body = body[2:]
+	for range n {
+		if len(body) < 4 {
+			return nil, false
+		}
+		size := int(int32(binary.BigEndian.Uint32(body)))
+		body = body[4:]
+		if size < 0 {
+			fields = append(fields, nil)
+			continue
+		}
+		if size > len(body) {
+			return nil, false
+		}
+		value := string(body[:size])
+		fields, body = append(fields, &value), body[size:]
+	}
+	return fields, len(body) == 0
+}
+
+// arrayText is a text[] as Postgres reads it.
+func arrayText(elements []string) *string {
+	quoted := make([]string, len(elements))
+	for i, e := range elements {
+		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(e) + `"`
+	}
+	s := "{" + strings.Join(quoted, ",") + "}"
+	return &s
+}
+
+func boolText(b bool) *string {
+	s := "f"
+	if b {
+		s = "t"
+	}
+	return &s
+}

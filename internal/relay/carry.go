@@ -1,0 +1,127 @@
+package relay
+
+import (
+	"encoding/binary"
+
+	"sluice/internal/prepared"
+	"sluice/internal/sessionstate"
+	"sluice/internal/wire"
+)
+
+// Backend is what machines know of a backend past the session that has it.
+type Backend struct {
+	*prepared.Backend
+
+	state       *sessionstate.State // what has been set there
+	application string              // and its application_name
+	settable    bool                // setName is prepared
+	asked       bool                // and so are the statements of the question
+}
+
+// NewBackend returns what is known of a new backend, which keeps at most limit statements prepared. application is its
+// application_name.
+func NewBackend(limit int, application string) *Backend {
+	return &Backend{Backend: prepared.NewBackend(limit), application: application}
+}
+
+// ownNames returns the names of the statements that Sluice keeps there for itself, and forgets them.
+func (b *Backend) ownNames() (names []string) {
+	if b.settable {
+		names = append(names, setName)
+	}
+	if b.asked {
+		names = append(names, beginName, askName, commitName)
+	}
+	b.settable, b.asked = false, false
+	return names
+}
+
+// Carry puts what the session has set on the backend that has just been attached, in place of what others have set there,
+// its application_name included. It is settled, unseen, before the client's first message, whose bytes may follow in the
+// same write, unless the session is to be another user: then FromClient waits for Postgres's consent. A failure is
+// FromBackend's ErrCarry.
+func (m *Machine) Carry(toBackend *Out) {
+	b := m.backend
+	changes := sessionstate.Changes(b.state, m.state)
+	m.set(toBackend, changes, b.application != m.application)
+	m.await = len(changes) > 0 && (b.state.Identity() || m.state.Identity())
+	b.state = m.state
+}
+
+// Calm takes timeouts that the session has set off a backend that is to be given back, where they would act on others. It
+// reports whether there are any: then FromClient waits, and m is Free when that is done.
+func (m *Machine) Calm(toBackend *Out) bool {
+	calm := m.backend.state.WithoutTimeouts()
+	if m.raw || calm.Equal(m.backend.state) {
+		return false
+	}
+	m.set(toBackend, sessionstate.Changes(m.backend.state, calm), false)
+	m.backend.state = calm
+	m.await = true
+	return true
+}
+
+// set injects the changes, and that of the application_name, in a transaction of their own.
+func (m *Machine) set(toBackend *Out, changes []sessionstate.Change, application bool) {
+	if len(changes) == 0 && !application {
+		return
+	}
+	b := toBackend.own()
+	if !m.backend.settable {
+		m.backend.settable = true
+		b = m.appendOwnParse(b, setName, setText, setTypes, carry)
+	}
+	for i := range changes {
+		value := &changes[i].Value
+		if changes[i].Reset {
+			value = nil
+		}
+		b = m.appendOwnRun(b, setName, carry, &changes[i].Name, value)
+		m.p.Counters.Carried++
+	}
+	if application {
+		name := "application_name"
+		b = m.appendOwnRun(b, setName, carry, &name, &m.application)
+		m.backend.application = m.application
+	}
+	toBackend.set(m.appendCarrySync(b))
+}
+
+// appendOwnParse injects a Parse of a statement that Sluice keeps for itself. types is the list of its parameters' types.
+func (m *Machine) appendOwnParse(b []byte, name, sql, types string, do action) []byte {
+	m.push(entry{kind: wire.Parse, do: do})
+	return appendParse(b, name, sql+"\x00"+types)
+}
+
+// appendOwnRun injects Bind with parameters in text, nil for NULL, and Execute, on the unnamed portal.
+func (m *Machine) appendOwnRun(b []byte, name string, do action, args ...*string) []byte {
+	size := 1 + len(name) + 1 + 2 + 2 + 2
+	for _, a := range args {
+		if size += 4; a != nil {
+			size += len(*a)
+		}
+	}
+	b = wire.AppendHeader(b, wire.Bind, size)
+	b = append(append(append(b, 0), name...), 0)
+	b = append(b, 0, 0) // all parameters are text
+	b = binary.BigEndian.AppendUint16(b, uint16(len(args)))
+	for _, a := range args {
+		if a == nil {
+			b = append(b, 0xff, 0xff, 0xff, 0xff)
+			continue
+		}
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(*a))), *a...)
+	}
+	b = append(b, 0, 0) // all results are text
+	m.push(entry{kind: wire.Bind, do: do})
+	b = append(wire.AppendHeader(b, wire.Execute, 1+4), 0, 0, 0, 0, 0)
+	m.push(entry{kind: wire.Execute, do: do})
+	return b
+}
+
+// appendOwnQuery injects a simple query.
+func (m *Machine) appendOwnQuery(b []byte, sql string) []byte {
+	m.push(entry{kind: wire.Query, do: carry})
+	b = wire.AppendHeader(b, wire.Query, len(sql)+1)
+	return append(append(b, sql...), 0)
+}

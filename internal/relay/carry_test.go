@@ -1,0 +1,226 @@
+package relay
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"sluice/internal/prepared"
+)
+
+// The question as words, on a backend that has not been asked before and on one that has.
+const (
+	questionWords = "C:sluice_begin C:sluice_ask C:sluice_commit P:sluice_begin P:sluice_ask P:sluice_commit " + againWords
+	againWords    = "B:sluice_begin E B:sluice_ask E B:sluice_commit E S"
+)
+
+// held is Postgres's answer to the question: rows of kind, name, value and default; "-" is NULL. first says that the
+// backend is asked for the first time.
+func held(first bool, rows ...[4]string) []pgproto3.Message {
+	var msgs []pgproto3.Message
+	if first {
+		msgs = append(msgs, closed, closed, closed, parsed, parsed, parsed)
+	}
+	msgs = append(msgs, bound, done, bound)
+	for _, r := range rows {
+		var values [][]byte
+		for _, v := range r {
+			if v == "-" {
+				values = append(values, nil)
+			} else {
+				values = append(values, []byte(v))
+			}
+		}
+		msgs = append(msgs, &pgproto3.DataRow{Values: values})
+	}
+	return append(msgs, done, bound, done, idle)
+}
+
+var noRole = [4]string{"s", "role", "none", "none"}
+
+// sets has the client run sql outside of a block and Postgres answer the question after it with rows.
+func (r *rig) sets(first bool, sql string, rows ...[4]string) {
+	r.t.Helper()
+	r.client("Q:"+sql, "", query(sql))
+	want := againWords
+	if first {
+		want = questionWords
+	}
+	r.answer(want, "C Z:I", done, idle)
+	if r.m.Free() || r.m.Pinned() == "" {
+		r.t.Errorf("free = %t, pinned = %q while Postgres is asked", r.m.Free(), r.m.Pinned())
+	}
+	r.answer("", "", held(first, rows...)...)
+	if !r.m.Free() {
+		r.t.Error("not free behind the answer")
+	}
+}
+
+func (r *rig) wantPinned(want string) {
+	r.t.Helper()
+	if got := r.m.Pinned(); got != want {
+		r.t.Errorf("pinned: %q, want %q", got, want)
+	}
+}
+
+func TestSettingIsCarriedToTheNextBackendAndTakenOffTheFirst(t *testing.T) {
+	t.Parallel()
+	table := prepared.NewTable()
+	a, b := newRig(t, Params{Table: table}).attach(), newRig(t, Params{Table: table})
+	first, second := a.backend, NewBackend(10, application)
+	a.sets(true, "set search_path = x", noRole, [4]string{"s", "search_path", "x", "public"}, [4]string{"s", "work_mem", "4096", "4096"})
+	a.wantPinned("")
+	a.m.Detach()
+
+	a.attachTo(second)
+	a.carry("P:sluice_set B:sluice_set E S")
+	a.client("Q:select 1", "", query("select 1")) // in the same write
+	a.answer("", "C Z:I", parsed, bound, row, done, idle, done, idle)
+	a.client("P:sluice_1 S", "", parse("s", "select * from t"), syncMsg)
+	a.answer("", "1 Z:I", parsed, idle)
+	a.m.Detach()
+
+	b.attachTo(first)
+	b.carry("P:sluice_set B:sluice_set E S")
+	b.client("P:sluice_2 S", "", parse("s", "select * from t"), syncMsg) // with another search_path it is another statement
+	b.answer("", "1 Z:I", parsed, bound, row, done, idle, parsed, idle)
+	b.m.Detach()
+	b.attachTo(first)
+	b.carry("")
+	b.client("B:sluice_2 S", "", bind("s"), syncMsg)
+	b.answer("", "2 Z:I", bound, idle)
+	b.m.Detach()
+
+	a.attachTo(second) // it is as it was left
+	a.carry("")
+}
+
+func TestWhatCannotBeCarriedPinsUntilItIsGone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.sets(true, "create temp table t (a int)", noRole, [4]string{"k", "temp", "-", "-"})
+	r.wantPinned("temp")
+	r.client("Q:select 1", "", query("select 1")) // nothing that could have changed it
+	r.answer("", "C Z:I", done, idle)
+	r.wantPinned("temp")
+	r.client("Q:drop table t", "", query("drop table t"))
+	r.answer(againWords, "C Z:I", &pgproto3.CommandComplete{CommandTag: []byte("DROP TABLE")}, idle)
+	r.answer("", "", held(false, noRole)...)
+	r.wantPinned("")
+	if !r.m.Free() {
+		t.Error("not free")
+	}
+}
+
+func TestNobodyBecomesAnotherUserBeforePostgresAgrees(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.sets(true, "set role bob", [4]string{"s", "role", "bob", "none"})
+	r.m.Detach()
+	r.attach()
+	r.carry("P:sluice_set B:sluice_set E S")
+	if next := r.client("", "", query("delete from t")); next != Blocked {
+		t.Fatalf("next = %d, want Blocked", next)
+	}
+	if r.m.Free() {
+		t.Error("free before the query that the backend was attached for")
+	}
+	r.answer("", "", parsed, bound, row, done, idle)
+	if r.m.Free() {
+		t.Error("free before the query that the backend was attached for")
+	}
+	r.client("Q:delete from t", "")
+	r.answer("", "C Z:I", done, idle)
+	r.m.Detach()
+	backend := r.backend
+
+	other := newRig(t, Params{}).attachTo(backend)
+	other.carry("B:sluice_set E S")
+	if next := other.client("", "", query("select 1")); next != Blocked {
+		t.Fatalf("next = %d, want Blocked", next)
+	}
+}
+
+func TestFailedQuestionKeepsTheBackendAndIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("Q:set statement_timeout = 1", "", query("set statement_timeout = 1"))
+	r.answer(questionWords, "C Z:I", done, idle)
+	cancelled := &pgproto3.ErrorResponse{Severity: "ERROR", Code: "57014"}
+	r.answer("Q:ROLLBACK", "", closed, closed, closed, parsed, parsed, parsed, bound, done, bound, cancelled, &pgproto3.ReadyForQuery{TxStatus: 'E'})
+	r.answer("", "", done, idle)
+	r.wantPinned("set")
+	if !r.m.Free() {
+		t.Error("not free")
+	}
+	r.client("Q:select 1", "", query("select 1"))
+	r.answer(questionWords, "C Z:I", done, idle)
+	r.answer("", "", held(true, noRole)...)
+	r.wantPinned("")
+}
+
+func TestWhatIsSentDuringTheQuestionIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("Q:set work_mem = '8MB'", "", query("set work_mem = '8MB'"))
+	r.answer(questionWords, "C Z:I", done, idle)
+	r.client("Q:reset work_mem", "", query("reset work_mem"))
+	r.answer("", "", held(true, noRole, [4]string{"s", "work_mem", "8192", "4096"})...)
+	r.wantPinned("set")
+	r.answer(againWords, "C Z:I", done, idle)
+	r.answer("", "", held(false, noRole)...)
+	r.wantPinned("")
+	if r.m.state != nil {
+		t.Errorf("the session has set %v, want nothing", r.m.state.Settings())
+	}
+}
+
+func TestTimeoutsAreTakenOffBeforeTheBackendIsGivenBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.sets(true, "set statement_timeout = '5s'", noRole, [4]string{"s", "statement_timeout", "5000", "0"}, [4]string{"s", "work_mem", "8192", "4096"})
+	var b Out
+	if !r.m.Calm(&b) || words(b.Bytes()) != "P:sluice_set B:sluice_set E S" || r.m.Free() {
+		t.Fatalf("injected %q, free = %t", words(b.Bytes()), r.m.Free())
+	}
+	if next := r.client("", "", query("select 1")); next != Blocked {
+		t.Fatalf("next = %d, want Blocked", next)
+	}
+	r.answer("", "", parsed, bound, row, done, idle)
+	if !r.m.Free() || r.m.Calm(&b) {
+		t.Error("not free, or timeouts still there")
+	}
+	r.m.Detach()
+	r.attachTo(r.backend)
+	r.carry("B:sluice_set E S")
+	r.client("Q:select 1", "")
+}
+
+func TestRawSessionSeesNoStatementsOfSluices(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.sets(true, "set work_mem = '8MB'", noRole, [4]string{"s", "work_mem", "8192", "4096"})
+	const sql = "select name from pg_prepared_statements"
+	r.client("C:sluice_begin C:sluice_ask C:sluice_commit S Q:"+sql, "", query(sql))
+}
+
+func TestCustomSettingsWithoutAVisibleNameKeepTheBackend(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("P: B: E S", "", parse("", "select set_config($1, $2, false)"), bind(""), exec, syncMsg)
+	r.answer("", "1 2 D C Z:I", parsed, bound, row, done, idle)
+	r.wantPinned("set_config")
+	if !r.m.forever {
+		t.Error("the pin may end")
+	}
+}
+
+func TestLostBackendDuringTheQuestionLosesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("Q:set work_mem = '8MB'", "", query("set work_mem = '8MB'"))
+	r.answer(questionWords, "C Z:I", done, idle)
+	if got := r.m.Loss(); got != LostNothing {
+		t.Errorf("Loss() = %d, want LostNothing", got)
+	}
+}

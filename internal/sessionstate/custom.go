@@ -1,0 +1,55 @@
+package sessionstate
+
+import "strings"
+
+// collector gathers what may be the names of settings while a text is scanned; nil gathers nothing.
+type collector struct {
+	names   []string // identifiers, with those behind a dot joined to those before it, and first arguments of set_config
+	unknown bool     // a setting is set whose name does not stand in the text
+}
+
+// CustomNames returns the names of custom settings (app.user_id) that a text may set. Postgres shows them only to who asks
+// for each by its name. It returns too many rather than too few: everything with a dot that may be such a name.
+// ok is false if the text may set one whose name does not stand in it.
+func CustomNames(sql string) (names []string, ok bool) {
+	c := &collector{}
+	s := scanner{src: sql, state: starting, collector: c}
+	if found := s.run(); found&Ambiguous != 0 || c.unknown {
+		return nil, false
+	}
+	for _, name := range c.names {
+		if strings.IndexByte(name, '.') > 0 {
+			names = append(names, name)
+		}
+	}
+	return names, true
+}
+
+// identifier takes an identifier; behind a dot it belongs to the one before.
+func (c *collector) identifier(name string, prev token) {
+	switch {
+	case c == nil:
+	case prev == tokDot && len(c.names) > 0:
+		c.names[len(c.names)-1] += "." + name
+	default:
+		c.names = append(c.names, name)
+	}
+}
+
+// argument takes the content of a literal that is the first argument of set_config.
+func (c *collector) argument(content string) {
+	switch {
+	case c == nil:
+	case strings.IndexByte(content, '\\') >= 0:
+		c.unknown = true
+	default:
+		c.names = append(c.names, content)
+	}
+}
+
+// hidden takes note that a name cannot be seen.
+func (c *collector) hidden() {
+	if c != nil {
+		c.unknown = true
+	}
+}
