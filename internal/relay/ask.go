@@ -53,9 +53,10 @@ const (
 const maxCustom = 32
 
 // askable are the signals of what Postgres can be asked about afterwards. What a client holds because of others stays
-// unknown, so they tie it to its backend to its end.
+// unknown, so they tie it to its backend to its end. DO and CALL are among them because the code that they reach does
+// nothing of its own: where it may, Opaque is set.
 const askable = sessionstate.Set | sessionstate.SetConfig | sessionstate.Hold | sessionstate.Temp | sessionstate.AdvisoryLock |
-	sessionstate.Listen | sessionstate.Unlisten
+	sessionstate.Listen | sessionstate.Unlisten | sessionstate.Do | sessionstate.Call
 
 // doubt is what is to be asked about a session, kept from its first signal on.
 type doubt struct {
@@ -82,7 +83,7 @@ func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
 	if m.doubt == nil {
 		m.doubt = &doubt{}
 	}
-	if s&(sessionstate.Set|sessionstate.SetConfig) != 0 {
+	if s&(sessionstate.Set|sessionstate.SetConfig|sessionstate.Do) != 0 {
 		names, ok := sessionstate.CustomNames(text)
 		if !ok {
 			return false

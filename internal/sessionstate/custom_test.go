@@ -16,9 +16,10 @@ func TestCustomNames(t *testing.T) {
 		"RESET app.x":                           {"app.x"},
 		"SET search_path = a, b":                nil,
 		"SELECT set_config('app.x', $1, false)": {"app.x"},
-		"SELECT pg_catalog.set_config('app.x', '{\"a.b\": \"c d\"}', false)":       {"pg_catalog.set_config", "app.x"},
-		"SELECT set_config($$app.x$$, t.v, false) FROM t":                          {"app.x", "t.v"},
-		"SELECT set_config ( 'app.x' , 'y', false), set_config('b.c', 'z', false)": {"app.x", "b.c"},
+		"SELECT pg_catalog.set_config('app.x', '{\"a.b\": \"c d\"}', false)":                        {"pg_catalog.set_config", "app.x"},
+		"SELECT set_config($$app.x$$, t.v, false) FROM t":                                           {"app.x", "t.v"},
+		"DO $$ BEGIN PERFORM set_config('app.x', 'y', false); SET b.c = 1; END $$ LANGUAGE plpgsql": {"app.x", "b.c"},
+		"SELECT set_config ( 'app.x' , 'y', false), set_config('b.c', 'z', false)":                  {"app.x", "b.c"},
 	} {
 		got, ok := CustomNames(sql)
 		if diff := cmp.Diff(want, got); diff != "" || !ok {

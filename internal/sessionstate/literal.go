@@ -42,6 +42,7 @@ func (s *scanner) plainString() {
 		s.found |= Ambiguous
 	}
 	s.pos = start + n + 1
+	s.block(content, false)
 	s.literal(content)
 }
 
@@ -66,6 +67,7 @@ func (s *scanner) escapeString() {
 			end++
 		default:
 			s.pos = end + 1
+			s.block(s.src[start:end], false)
 			s.literal(s.src[start:end])
 			return
 		}
@@ -95,6 +97,7 @@ func (s *scanner) quotedIdentifier() {
 	content := s.src[start : start+n]
 	s.pos = start + n + 1
 	s.collector.identifier(content, s.prev)
+	s.languageOf(content == "plpgsql")
 	if is(content, "set_config") {
 		s.feed(tokSetConfig)
 		return
@@ -128,13 +131,28 @@ func (s *scanner) dollar() {
 		return
 	}
 	s.pos = start + n + len(tag)
+	s.block(s.src[start:start+n], true)
 	s.literal(s.src[start : start+n])
+}
+
+// block takes a literal that may be the body of a DO: what it says is done by the statement. verbatim is false if quotes or
+// escapes may stand in it for something else.
+func (s *scanner) block(content string, verbatim bool) {
+	switch {
+	case s.lead != kwDo || s.body || s.state == starting:
+	case s.prev == tokString, !verbatim && strings.ContainsAny(content, `'\`):
+		s.found |= Dynamic
+	default:
+		body := scanner{src: content, state: starting, body: true, collector: s.collector}
+		s.found |= body.run()
+	}
 }
 
 // literal takes the string that has been read; pos is behind it. One that stands some way behind another may be its
 // continuation.
 func (s *scanner) literal(content string) {
 	s.names(content, anywhere)
+	s.languageOf(false)
 	if s.call.open && s.call.depth == 1 && s.call.commas == 0 {
 		s.collector.argument(content)
 	}
@@ -232,7 +250,7 @@ func (s *scanner) names(content string, mask Signals) {
 			found |= mentioned(content[start+1 : i])
 		}
 		s.found |= found & mask
-		if found&mask&SetConfig != 0 {
+		if found&mask&SetConfig != 0 && s.lead != kwDo { // the body of a DO is scanned by itself
 			s.collector.hidden()
 		}
 	}

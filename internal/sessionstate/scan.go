@@ -40,7 +40,8 @@ type scanner struct {
 	prev  token // the token before this one
 	call  configCall
 
-	stringEnd int // where the last string ended
+	stringEnd int  // where the last string ended
+	language  bool // the last token is the LANGUAGE of a DO
 	collector *collector
 }
 
@@ -115,6 +116,8 @@ func (s *scanner) splits(at int) bool {
 // bareWord judges an unquoted word: as a keyword, unless a dot makes it a column's or a function's name, and as a name.
 func (s *scanner) bareWord(word string) {
 	s.collector.identifier(word, s.prev)
+	s.languageOf(is(word, "plpgsql"))
+	s.language = s.lead == kwDo && is(word, "language")
 	t := tokWord
 	if s.prev != tokDot {
 		t = keyword(word)
@@ -128,6 +131,14 @@ func (s *scanner) bareWord(word string) {
 		}
 	}
 	s.feed(t)
+}
+
+// languageOf takes what follows LANGUAGE in a DO: a body in a language that the scanner does not know may do anything.
+func (s *scanner) languageOf(known bool) {
+	if s.language && !known {
+		s.found |= Dynamic
+	}
+	s.language = false
 }
 
 // number takes digits and dots. What follows them begins a new token even if it is a letter: old Postgres reads

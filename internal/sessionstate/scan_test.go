@@ -39,6 +39,26 @@ func runScan(t *testing.T, cases []scanCase) {
 	}
 }
 
+func TestScanReadsTheBodyOfADo(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]Signals{
+		"DO $$ BEGIN NULL; END $$":                                      Do,
+		"DO $a$ BEGIN SET x = 1; END $a$":                               Do | Set,
+		"DO LANGUAGE plpgsql $$ BEGIN LISTEN a; END $$":                 Do | Listen,
+		`DO $$ BEGIN CREATE TEMP TABLE t (); END $$ LANGUAGE "plpgsql"`: Do | Temp | DDL,
+		"DO $$ BEGIN EXECUTE 'SET ' || x; END $$":                       Do | Dynamic,
+		"DO $$ x $$ LANGUAGE plpython3u":                                Do | Dynamic,
+		"DO $$ x $$ LANGUAGE 'plperl'":                                  Do | Dynamic,
+		"DO 'BEGIN PERFORM f(); END'":                                   Do,
+		"DO 'BEGIN PERFORM f(''x''); END'":                              Do | Dynamic,
+		"SELECT $$ SET x = 1 $$":                                        0,
+	} {
+		if got := ScanString(sql) &^ (Clock | MaybeClock); got != want {
+			t.Errorf("ScanString(%q) = %v, want %v", sql, got.Reasons(), want.Reasons())
+		}
+	}
+}
+
 func TestScanFindsWhatReadsTheClock(t *testing.T) {
 	t.Parallel()
 	for sql, want := range map[string]Signals{
