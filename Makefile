@@ -6,7 +6,7 @@ LINT      = go tool -modfile=tools/lint/go.mod golangci-lint
 export VERSION
 
 .DEFAULT_GOAL := help
-.PHONY: run build image install test check fmt vet lint unit test-drivers fuzz generate clean help
+.PHONY: run build image install test check fmt vet lint unit test-drivers bench fuzz generate clean help
 
 run: build ## build Sluice and run its demo: a throwaway Postgres behind both ports
 	bin/sluice demo
@@ -37,8 +37,12 @@ lint: ## golangci-lint, built from the version that tools/lint pins
 unit: ## the tests of the packages, with Postgres but without foreign drivers or the race detector
 	go test $$(go list ./... | grep -v '/test/')
 
-test-drivers: install ## the real drivers, through Sluice
-	CGO_ENABLED=1 go test -race -count=1 ./test/drivers/...
+test-drivers: ## every real driver, through Sluice: those of Java and Rust, too
+	test/install --all
+	SLUICE_TEST_EVERY_DRIVER=1 CGO_ENABLED=1 go test -race -count=1 -timeout 30m ./test/drivers/...
+
+bench: build ## compare with PgBouncer and with Postgres alone; BENCH="-only simple" for less: bench/README.md
+	go run ./bench $(BENCH)
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	test/fuzz $(FUZZTIME)
@@ -48,7 +52,8 @@ generate: ## make the files that are generated from others
 	UPDATE=1 go test -count=1 -run '^TestDepguardEqualsTheTable$$' .
 
 clean: ## remove what was built and installed into this folder
-	rm -rf bin dist test/drivers/.venv test/drivers/node_modules
+	rm -rf bin dist bench/.cache bench/results test/versions/.cache test/drivers/.venv test/drivers/node_modules \
+	  test/drivers/java/target test/drivers/rust/target
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -313,7 +313,13 @@ func (t table) depguard() string {
 		third = slices.Concat(third, r.third)
 	}
 	slices.Sort(third)
-	out.WriteString(allowed(slices.Compact(third)))
+	third = slices.Compact(third)
+	// depguard compares an import with the last root that sorts before it: a root below another would hide that one.
+	roots := slices.Clone(third)
+	third = slices.DeleteFunc(third, func(path string) bool {
+		return slices.ContainsFunc(roots, func(root string) bool { return root != path && below(path, []string{root}) })
+	})
+	out.WriteString(allowed(third))
 	return out.String()
 }
 

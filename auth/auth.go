@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"time"
 
+	"sluice/auth/scram"
 	"sluice/internal/wire"
 )
 
@@ -23,10 +24,14 @@ var (
 	ErrAuthFailed = errors.New("authentication failed")
 	// ErrProtocol is a message that is malformed or out of place, of a client or, in LoginBackend, of Postgres.
 	ErrProtocol = errors.New("authentication protocol violated")
-	// ErrNeedsTLS is a method that has the client send its secret in clear, on a connection that may be listened to.
+	// ErrNeedsTLS is a method that has the client send its secret in clear, or show a certificate, without TLS.
 	ErrNeedsTLS = errors.New("this authentication method needs TLS")
 	// ErrLookup is a store that could not be asked, such as Postgres being down: nothing is known about the client.
 	ErrLookup = errors.New("role lookup failed")
+	// ErrChannelBinding is a client that is bound to another TLS channel than ours, or, then it is also an
+	// ErrBindingDowngrade, was led to believe that we cannot bind: somebody may sit in between.
+	ErrChannelBinding   = scram.ErrChannelBinding
+	ErrBindingDowngrade = scram.ErrBindingDowngrade
 	// ErrUnknownRole is what a Store says of a role that does not exist. Authenticate never returns it.
 	ErrUnknownRole = errors.New("unknown role")
 )
@@ -60,23 +65,29 @@ func (e *FailedError) Unwrap() error { return ErrAuthFailed }
 type Method string
 
 // The methods. Auto goes by the stored secret, never weaker: md5 for an md5 hash, SCRAM-SHA-256 for everything else.
-// MD5 asks for SCRAM-SHA-256 where a verifier is stored, as Postgres does. Trust asks for nothing.
+// MD5 asks for SCRAM-SHA-256 where a verifier is stored, as Postgres does. Cert wants a certificate whose common name is
+// the role, SocketUser a Unix socket and a user of that name at its other end. Trust asks for nothing.
 const (
 	Auto        Method = "auto"
 	Trust       Method = "trust"
 	Password    Method = "password"
 	MD5         Method = "md5"
 	SCRAMSHA256 Method = "scram-sha-256"
+	Cert        Method = "cert"
+	SocketUser  Method = "peer"
 )
 
 // Valid reports whether m is one of the methods.
 func (m Method) Valid() bool {
 	switch m {
-	case Auto, Trust, Password, MD5, SCRAMSHA256:
+	case Auto, Trust, Password, MD5, SCRAMSHA256, Cert, SocketUser:
 		return true
 	}
 	return false
 }
+
+// asks reports whether the client is asked for a secret.
+func (m Method) asks() bool { return m != Trust && m != Cert && m != SocketUser }
 
 // forSecret returns what a role with this secret is asked for; for no secret, what an unknown role is asked for.
 func (m Method) forSecret(s Secret) Method {

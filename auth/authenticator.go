@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -25,10 +26,13 @@ const (
 // Params is what an Authenticator works with.
 type Params struct {
 	Method Method
-	Store  Store // may be nil for Trust
+	Store  Store // may be nil for Trust, Cert and SocketUser
 	// MockKey makes the salts that are shown where none is stored: for roles that do not exist or have a plain
 	// password. It should stay the same over restarts, or an observer sees by the salt that there is no verifier.
 	MockKey [32]byte
+	// Compute runs what takes milliseconds of a core during a login, the derivation of keys from a password, when it
+	// thinks fit; its error is that of a ctx that has not let it begin. Nil: at once.
+	Compute func(ctx context.Context, work func()) error
 }
 
 // Authenticator verifies clients. It is safe for concurrent use.
@@ -36,6 +40,7 @@ type Authenticator struct {
 	method  Method
 	store   Store
 	mockKey [32]byte
+	compute func(ctx context.Context, work func()) error
 }
 
 // Peer is the client to be verified.
@@ -48,6 +53,10 @@ type Peer struct {
 	// ChannelBinding is the tls-server-end-point hash of the certificate that we have shown; nil if there is none.
 	// SCRAM-SHA-256-PLUS is offered if it is set.
 	ChannelBinding []byte
+	// Certificate is the client's, verified; nil if it has shown none. For Cert.
+	Certificate *x509.Certificate
+	// User tells whose process is at the other end of a Unix socket; nil for other connections. For SocketUser.
+	User func() (name string, err error)
 }
 
 // New returns an Authenticator. If clients are to prove plain passwords of a users file by SCRAM it computes their
@@ -56,10 +65,13 @@ func New(p Params) (*Authenticator, error) {
 	if !p.Method.Valid() {
 		return nil, fmt.Errorf("unknown authentication method %q", p.Method)
 	}
-	if p.Store == nil && p.Method != Trust {
+	if p.Store == nil && p.Method.asks() {
 		return nil, fmt.Errorf("authentication method %q needs stored secrets", p.Method)
 	}
-	a := &Authenticator{method: p.Method, store: p.Store, mockKey: p.MockKey}
+	a := &Authenticator{method: p.Method, store: p.Store, mockKey: p.MockKey, compute: p.Compute}
+	if a.compute == nil {
+		a.compute = atOnce
+	}
 	d, ok := p.Store.(deriver)
 	if !ok || (p.Method != Auto && p.Method != SCRAMSHA256) {
 		return a, nil
@@ -68,6 +80,12 @@ func New(p Params) (*Authenticator, error) {
 		return nil, fmt.Errorf("compute verifiers: %w", err)
 	}
 	return a, nil
+}
+
+// atOnce is the Compute of those who have none.
+func atOnce(_ context.Context, work func()) error {
+	work()
+	return nil
 }
 
 // deriver is a Store that can compute verifiers of its plain passwords ahead of logins.
@@ -80,17 +98,21 @@ type deriver interface {
 // answer, and it owns c meanwhile.
 //
 // It blocks until the client has answered, the connection's deadline passes, or ctx is done, which leaves the
-// connection's deadlines in the past. The Credential is what the client's login allows for; with Trust, what is
-// stored does, which may be nothing.
+// connection's deadlines in the past. The Credential is what the client's login allows for; with Trust, Cert and
+// SocketUser, what is stored does, which may be nothing.
 //
 // A role that does not exist, has no password, or has expired is asked for its secret like any other, at the same
 // cost, and fails at the same step. (With Auto and MD5 the stored secret decides what is asked for: the method of a
 // role that exists can be seen.)
 //
-// Errors: *FailedError, ErrProtocol, ErrNeedsTLS, ErrLookup, *wire.Error, or ctx's cause, all wrapped.
+// Errors: *FailedError, *IdentityError, ErrProtocol, ErrChannelBinding, ErrNeedsTLS, ErrNeedsCertificate,
+// ErrNeedsSocket, ErrLookup, *wire.Error, or ctx's cause, all wrapped.
 func (a *Authenticator) Authenticate(ctx context.Context, c *wire.Conn, p Peer) (Credential, error) {
-	if a.method == Trust {
+	switch a.method {
+	case Trust:
 		return a.trusted(ctx, p.Role)
+	case Cert, SocketUser:
+		return a.identified(ctx, p)
 	}
 	if a.method == Password && !p.TLS && !p.Secure {
 		return Credential{}, ErrNeedsTLS
@@ -101,7 +123,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *wire.Conn, p Peer) 
 	}
 	var cred Credential
 	err = dialogue(ctx, c, func() error {
-		cred, err = x.run(a.method.forSecret(x.secret))
+		cred, err = x.run(ctx, a.method.forSecret(x.secret))
 		return err
 	})
 	if err == nil {
@@ -148,10 +170,12 @@ type exchange struct {
 	secret Secret
 	salt   []byte // where none is stored
 	why    Why    // not empty: whatever the client proves, the login fails
+
+	compute func(ctx context.Context, work func()) error
 }
 
 func (a *Authenticator) begin(ctx context.Context, c *wire.Conn, p Peer) (*exchange, error) {
-	x := &exchange{c: c, peer: p, salt: a.salt(p.Role)}
+	x := &exchange{c: c, peer: p, salt: a.salt(p.Role), compute: a.compute}
 	e, err := a.lookup(ctx, p.Role)
 	x.secret = e.Secret
 	switch {
@@ -170,14 +194,14 @@ func (a *Authenticator) begin(ctx context.Context, c *wire.Conn, p Peer) (*excha
 }
 
 // run asks the client by the given method and judges its answer.
-func (x *exchange) run(m Method) (Credential, error) {
+func (x *exchange) run(ctx context.Context, m Method) (Credential, error) {
 	switch m {
 	case Password:
-		return x.clear()
+		return x.clear(ctx)
 	case MD5:
 		return x.md5()
 	}
-	return x.scram()
+	return x.scram(ctx)
 }
 
 // failed returns the error of a client that has given a wrong answer, or whose answer does not count.
@@ -189,7 +213,7 @@ func (x *exchange) failed() error {
 	return &FailedError{Role: x.peer.Role, Why: why}
 }
 
-func (x *exchange) clear() (Credential, error) {
+func (x *exchange) clear(ctx context.Context) (Credential, error) {
 	password, err := x.askPassword(&pgproto3.AuthenticationCleartextPassword{})
 	if err != nil {
 		return Credential{}, err
@@ -198,9 +222,11 @@ func (x *exchange) clear() (Credential, error) {
 	if x.why != "" || password == "" { // an empty password fits nothing, as in Postgres
 		secret = Secret{} // at the cost of a wrong password, even if it is right
 	}
-	cred, ok, err := secret.admits(password, x.salt)
-	if err != nil {
-		return Credential{}, err
+	var cred Credential
+	var ok bool
+	busy := x.compute(ctx, func() { cred, ok, err = secret.admits(password, x.salt) })
+	if busy != nil || err != nil {
+		return Credential{}, errors.Join(busy, err)
 	}
 	if !ok {
 		return Credential{}, x.failed()
@@ -253,12 +279,12 @@ func (x *exchange) read(maxBody int) ([]byte, error) {
 	return body, nil
 }
 
-func (x *exchange) scram() (Credential, error) {
+func (x *exchange) scram(ctx context.Context) (Credential, error) {
 	mechanism, first, err := x.askSASL()
 	if err != nil {
 		return Credential{}, err
 	}
-	v, ok, err := x.secret.scramVerifier(x.salt)
+	v, ok, err := x.verifier(ctx)
 	if err != nil {
 		return Credential{}, err
 	}
@@ -278,6 +304,15 @@ func (x *exchange) scram() (Credential, error) {
 		return scramCredential(s.ClientKey(), v), nil
 	}
 	return x.secret.credential(), nil
+}
+
+// verifier returns what the client is held against; ok is false if there is none.
+func (x *exchange) verifier(ctx context.Context) (v scram.Verifier, ok bool, err error) {
+	if !x.secret.isPlain() {
+		return x.secret.scramVerifier(x.salt)
+	}
+	busy := x.compute(ctx, func() { v, ok, err = x.secret.scramVerifier(x.salt) })
+	return v, ok, errors.Join(busy, err)
 }
 
 // askSASL offers the mechanisms and returns the selected one with the client's first message, which is asked for once

@@ -1,9 +1,12 @@
 package pool
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sluice/internal/backend"
 )
 
 func TestIdleBackendOfAnotherPoolMakesRoom(t *testing.T) {
@@ -112,5 +115,88 @@ func TestRaisedBudgetServesWhoWaits(t *testing.T) {
 		wantUsed(t, b, 3)
 		r.end()
 		wantUsed(t, b, 0)
+	})
+}
+
+func TestTheColdestIdleBackendOfAllPoolsMakesRoom(t *testing.T) {
+	bubble(t, 4, func(t *testing.T, pg *postgres, b *Budget) {
+		var donors []*rig
+		for _, order := range []int{2, 0, 1} { // when its backend falls idle
+			r := newRig(t, pg, b, Limits{Size: 2})
+			donors = append(donors, r)
+			c := r.held("x")
+			time.AfterFunc(time.Duration(order+1)*time.Second, func() { r.loop.Post(func() { r.Release(c.b) }) })
+			c.done = true
+		}
+		pg.pass(time.Minute)
+		hot := donors[1].held("y") // its other one: hot, but its pool has the coldest too
+		hot.release()
+		taker := newRig(t, pg, b, Limits{Size: 4})
+		for i, want := range [][]int{{1, 1, 1}, {1, 1, 0}, {0, 1, 0}, {0, 0, 0}} { // the y of donors[1] is the last to go
+			taker.held("x")
+			for j, r := range donors {
+				var s Stats
+				r.do(func() { s = r.Stats() })
+				if s.Idle != want[j] {
+					t.Errorf("after %d: donor %d has %d idle backends, want %d", i+1, j, s.Idle, want[j])
+				}
+			}
+		}
+		for _, r := range append(donors, taker) {
+			r.end()
+		}
+		wantUsed(t, b, 0)
+	})
+}
+
+func TestIdleBackendIsLookedForElsewhereWhenItsPoolHasLentIt(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, pg *postgres, b *Budget) {
+		cold, other, taker := newRig(t, pg, b, Limits{Size: 1}), newRig(t, pg, b, Limits{Size: 1}), newRig(t, pg, b, Limits{Size: 1})
+		cold.held("x").release()
+		pg.pass(time.Second)
+		other.held("x").release()
+		own, c, asked := cold.client("x"), taker.client("x"), make(chan struct{})
+		cold.loop.Post(func() {
+			<-asked
+			own.b = cold.Acquire(&own.w, "x", backend.Target{Role: "x", Database: "app"})
+		})
+		taker.do(func() { taker.Acquire(&c.w, "x", backend.Target{Role: "x", Database: "app"}) })
+		close(asked)
+		synctest.Wait()
+		if own.b == nil || c.b == nil {
+			t.Error("a pool waits although a backend is idle")
+		}
+		for _, r := range []*rig{cold, other, taker} {
+			r.end()
+		}
+	})
+}
+
+func TestPoolWhoseClientsHaveLeftIsMadeNoRoomFor(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, pg *postgres, b *Budget) {
+		one, two := newRig(t, pg, b, Limits{Size: 1}), newRig(t, pg, b, Limits{Size: 1})
+		holder, gone := one.held("x"), two.acquire("x")
+		two.do(func() { two.Cancel(&gone.w) })
+		holder.release()
+		one.wantStats(1, 0, 0)
+		one.end()
+		two.end()
+	})
+}
+
+func TestSharesNameTheLargestFirst(t *testing.T) {
+	bubble(t, 0, func(t *testing.T, pg *postgres, b *Budget) {
+		one, two, none := newRig(t, pg, b, Limits{Size: 3}), newRig(t, pg, b, Limits{Size: 3}), newRig(t, pg, b, Limits{Size: 3})
+		one.held("x")
+		two.held("x")
+		two.held("x")
+		two.Params.Key.Role = "bob"
+		want := []Share{{two.Key, 2}, {one.Key, 1}}
+		if got := b.Shares(); !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		for _, r := range []*rig{one, two, none} {
+			r.end()
+		}
 	})
 }

@@ -22,6 +22,7 @@ var (
 // postgres is where the backends of a test come from: a Dialer whose outcome is scripted.
 type postgres struct {
 	dialer *backend.Dialer
+	gate   *Gate
 	rigs   []*rig // that use it
 
 	mu       sync.Mutex // guards below
@@ -29,6 +30,8 @@ type postgres struct {
 	delay    time.Duration
 	attempts []time.Time
 	targets  []string
+	dialling int
+	most     int // that were dialling at a time
 }
 
 func newPostgres(t *testing.T) *postgres {
@@ -42,7 +45,7 @@ func newPostgres(t *testing.T) *postgres {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &postgres{dialer: d}
+	return &postgres{dialer: d, gate: NewGate()}
 }
 
 func (p *postgres) set(fail error, delay time.Duration) {
@@ -57,7 +60,10 @@ func (p *postgres) Dial(ctx context.Context, t backend.Target) (*backend.Conn, e
 	fail, delay := p.fail, p.delay
 	p.attempts = append(p.attempts, time.Now())
 	p.targets = append(p.targets, t.Role)
+	p.dialling++
+	p.most = max(p.most, p.dialling)
 	p.mu.Unlock()
+	defer p.hangUp()
 	select {
 	case <-time.After(delay):
 	case <-ctx.Done():
@@ -67,6 +73,19 @@ func (p *postgres) Dial(ctx context.Context, t backend.Target) (*backend.Conn, e
 		return nil, fail
 	}
 	return p.dialer.Dial(ctx, t)
+}
+
+func (p *postgres) hangUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialling--
+}
+
+// dials returns how often it was tried to open a backend.
+func (p *postgres) dials() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.attempts)
 }
 
 // rig is a pool on a loop of its own.
@@ -90,7 +109,8 @@ func newRig(t *testing.T, pg *postgres, b *Budget, l Limits) *rig {
 		t.Fatal(err)
 	}
 	r.Pool, err = New(Params{
-		Key: Key{Tenant: "t", Database: "app", Role: "alice", Mode: "transaction"}, Limits: l, Budget: b, Dialer: pg, Retry: 5 * time.Second,
+		Key: Key{Tenant: "t", Database: "app", Role: "alice", Mode: "transaction"}, Limits: l, Budget: b, Gate: pg.gate,
+		Dialer: pg, Retry: 5 * time.Second,
 		Rejected: func(err error) bool { return errors.Is(err, errRejected) },
 		Post:     r.loop.Post, Now: r.loop.Now,
 		Opened:  func(*Backend) {},
@@ -131,6 +151,8 @@ type client struct {
 	err     error
 	granted time.Time
 	done    bool // has given its backend back
+
+	answered chan struct{} // nil, or closed when it is
 }
 
 func (r *rig) client(name string) *client {
@@ -149,6 +171,26 @@ func (r *rig) acquire(baseline string) *client {
 		}
 	})
 	return c
+}
+
+// acquireHere is acquire without waiting for anything to settle, for a goroutine of a test's own.
+func (r *rig) acquireHere(baseline string) *client {
+	c := &client{r: r, name: baseline, answered: make(chan struct{})}
+	c.w.Granted = func(b *Backend, err error) {
+		c.b, c.err, c.granted = b, err, time.Now()
+		close(c.answered)
+	}
+	r.loop.Do(func() {
+		if b := r.Acquire(&c.w, baseline, backend.Target{Role: baseline, Database: "app"}); b != nil {
+			c.w.Granted(b, nil)
+		}
+	})
+	return c
+}
+
+// over reports whether the pool is closed.
+func (r *rig) over() (over bool) {
+	return !r.loop.Do(func() { over = r.closed }) || over
 }
 
 // held is acquire of one that must be served at once.

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"slices"
 	"time"
 
 	"sluice/internal/backend"
@@ -81,8 +82,8 @@ func (p *Pool) Release(b *Backend) {
 		return
 	}
 	switch {
-	case w != nil && p.Budget.longer(p, w.since):
-		p.close(b) // a pool of another role has waited longer
+	case w != nil && p.Budget.owes(p, b):
+		p.close(b) // another pool has its share to come
 	case w != nil:
 		p.dequeue(w)
 		p.lend(b)
@@ -97,7 +98,7 @@ func (p *Pool) Release(b *Backend) {
 // other pool may look for one at the same moment.
 func (p *Pool) feed() {
 	if p.Budget.hungry(p) {
-		p.evictIdle()
+		p.closeColdest(nil)
 	}
 }
 
@@ -123,7 +124,7 @@ func (p *Pool) Closed(b *Backend) {
 	p.total--
 	b.shelf.total--
 	b.res.Destroy()
-	p.Budget.give()
+	p.Budget.closed(p)
 	p.pump()
 	p.sweepShelf(b.shelf)
 	p.finish()
@@ -168,14 +169,19 @@ func (p *Pool) shelf(baseline string, t backend.Target) *shelf {
 // lend gives b, which is on no shelf, to the caller.
 func (p *Pool) lend(b *Backend) {
 	b.state, b.since = stateHeld, p.Now()
-	p.held++
+	b.place = len(p.held)
+	p.held = append(p.held, b)
 }
 
 func (p *Pool) unhold(b *Backend) {
 	if b.state != stateHeld {
 		panic("bug: a backend was given back that nobody holds")
 	}
-	p.held--
+	last := len(p.held) - 1
+	p.held[b.place] = p.held[last]
+	p.held[b.place].place = b.place
+	p.held[last] = nil
+	p.held = p.held[:last]
 	if b.pinned {
 		b.pinned = false
 		p.pinned--
@@ -185,25 +191,45 @@ func (p *Pool) unhold(b *Backend) {
 func (p *Pool) shelve(b *Backend) {
 	b.state, b.since = stateIdle, p.Now()
 	b.shelf.idle = append(b.shelf.idle, b)
-	p.idleCount.Add(1)
+	if p.idle++; p.coldest.Load() == 0 {
+		p.coldest.Store(b.since.UnixNano())
+	}
 }
 
 // take takes an idle backend off its shelf.
 func (p *Pool) take(b *Backend) {
 	idle := b.shelf.idle
-	for i := len(idle) - 1; i >= 0; i-- {
-		if idle[i] == b {
-			b.shelf.idle = append(idle[:i], idle[i+1:]...)
-			p.idleCount.Add(-1)
-			return
+	at := len(idle) - 1
+	for at >= 0 && idle[at] != b {
+		at-- // from the top, where it is most often
+	}
+	if at < 0 {
+		panic("bug: an idle backend is on no shelf")
+	}
+	b.shelf.idle = slices.Delete(idle, at, at+1)
+	p.idle--
+	if at == 0 {
+		p.findColdest()
+	}
+}
+
+// findColdest says for the Budget since when the backend that has been idle longest is so; the first of each shelf has.
+func (p *Pool) findColdest() {
+	var coldest int64
+	if p.idle > 0 {
+		for _, s := range p.shelves {
+			if len(s.idle) > 0 && (coldest == 0 || s.idle[0].since.UnixNano() < coldest) {
+				coldest = s.idle[0].since.UnixNano()
+			}
 		}
 	}
-	panic("bug: an idle backend is on no shelf")
+	p.coldest.Store(coldest)
 }
 
 func (p *Pool) close(b *Backend) {
 	b.state = stateClosing
 	p.closing++
+	p.Budget.closing()
 	p.Retired(b)
 }
 
@@ -219,8 +245,15 @@ func (p *Pool) enqueue(w *Waiter, s *shelf) {
 func (p *Pool) dequeue(w *Waiter) {
 	w.prev.next, w.next.prev = w.next, w.prev
 	w.shelf.waiters.len--
+	s := w.shelf
 	w.prev, w.next, w.shelf = nil, nil, nil
 	p.waiting--
+	if s.login > s.waiters.len {
+		p.trim(s)
+	}
+	if p.waiting == 0 && p.short && p.Budget.leave(p) {
+		p.short = false
+	}
 }
 
 // refuse tells all who wait at s that there will be no backend.

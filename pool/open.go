@@ -3,6 +3,8 @@ package pool
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/puddle/v2"
@@ -27,14 +29,14 @@ func (p *Pool) pump() {
 func (p *Pool) granted() {
 	p.short = false
 	if !p.openNext(true) {
-		p.Budget.give()
+		p.Budget.give(p)
 	}
 	p.pump()
 }
 
-// makeRoom closes an idle backend for a waiter whom it cannot serve, for the sake of its token.
+// makeRoom closes an idle backend for a waiter whom it cannot serve, for the sake of its token, if no other pool does.
 func (p *Pool) makeRoom() {
-	if s := p.neediest(); s != nil && p.closing == 0 {
+	if s := p.neediest(); s != nil && p.closing == 0 && p.Budget.lacks() {
 		p.closeColdest(s)
 	}
 }
@@ -58,21 +60,19 @@ func (p *Pool) openNext(token bool) bool {
 		return false // a backend that is being closed makes room soon
 	}
 	if !token && (p.short || !p.Budget.take(p)) {
-		if !p.short {
-			p.short = true
-			p.makeRoom()
-		}
+		p.short = true
 		return false
 	}
 	p.open(s)
 	return true
 }
 
-// neediest returns the shelf whose first waiter has waited longest and for whom no backend is being opened.
+// neediest returns the shelf whose first waiter has waited longest and for whom there is no backend, which can be idle
+// during a Pause, and none is being opened.
 func (p *Pool) neediest() *shelf {
 	var found *shelf
 	for _, s := range p.shelves {
-		if w := s.waiters.first(); w != nil && s.login < s.waiters.len &&
+		if w := s.waiters.first(); w != nil && s.login+len(s.idle) < s.waiters.len &&
 			(found == nil || w.since.Before(found.waiters.first().since)) {
 			found = s
 		}
@@ -99,50 +99,105 @@ func (p *Pool) closeColdest(not *shelf) bool {
 	return true
 }
 
-// evictIdle makes room in the Budget for another pool.
-func (p *Pool) evictIdle() { p.closeColdest(nil) }
+// evict closes an idle backend because the Budget has asked for it. The Budget asks on if there is none any more.
+func (p *Pool) evict() {
+	p.Budget.answered()
+	p.closeColdest(nil)
+	p.Budget.relieve()
+}
 
-// targetKey is the context key under which open passes the target to construct.
-type targetKey struct{}
+// attempt is a backend that is being opened. It waits, for its turn or to try again, or dials, until it is over or has
+// been withdrawn.
+type attempt struct {
+	shelf      *shelf
+	dialer     Dialer
+	target     backend.Target
+	began      time.Time
+	generation uint64
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	state  atomic.Uint32 // attemptWaits and so on
+}
+
+const (
+	attemptWaits uint32 = iota
+	attemptDials
+	attemptWithdrawn
+)
+
+// withdraw reports whether the attempt was not dialling, and ends it then: nothing more is heard of it.
+func (a *attempt) withdraw() bool {
+	if !a.state.CompareAndSwap(attemptWaits, attemptWithdrawn) {
+		return false
+	}
+	a.cancel()
+	return true
+}
+
+// attemptKey is the context key under which dial passes the attempt to construct.
+type attemptKey struct{}
 
 // open begins to open a backend for s. A token of the Budget has been taken.
 func (p *Pool) open(s *shelf) {
+	a := &attempt{shelf: s, dialer: p.Dialer, target: s.target, began: p.Now(), generation: p.generation}
+	if p.account.Role != "" {
+		a.target.Role, a.target.Credential = p.account.Role, p.account.Credential
+	}
+	a.ctx, a.cancel = context.WithCancel(p.ctx)
 	p.total++
 	p.login++
 	s.total++
 	s.login++
-	t := s.target
-	if p.account.Role != "" {
-		t.Role, t.Credential = p.account.Role, p.account.Credential
+	s.opening = append(s.opening, a)
+	go p.dial(a)
+}
+
+// unopen takes the attempt out of what is being opened.
+func (p *Pool) unopen(a *attempt) {
+	a.cancel()
+	s := a.shelf
+	at := slices.Index(s.opening, a)
+	s.opening = slices.Delete(s.opening, at, at+1)
+	p.login--
+	s.login--
+}
+
+// trim withdraws attempts of s for which nobody waits any more, the latest first, unless they keep the pool warm. Others
+// may have their place then.
+func (p *Pool) trim(s *shelf) {
+	before := s.login
+	for i := len(s.opening) - 1; i >= 0 && s.login > s.waiters.len && p.total-p.closing > p.Limits.MinIdle; i-- {
+		if a := s.opening[i]; a.withdraw() {
+			p.unopen(a)
+			p.total--
+			s.total--
+			p.Budget.give(p)
+		}
 	}
-	ctx := context.WithValue(p.ctx, targetKey{}, t)
-	a := attempt{shelf: s, dialer: p.Dialer, began: p.Now(), generation: p.generation}
-	go p.dial(ctx, a)
+	if s.login < before {
+		p.Post(p.tidy)
+	}
 }
 
-// attempt is what was known when a backend began to be opened.
-type attempt struct {
-	shelf      *shelf
-	dialer     Dialer
-	began      time.Time
-	generation uint64
+// tidy goes on after attempts have been withdrawn.
+func (p *Pool) tidy() {
+	p.pump()
+	p.finish()
 }
-
-// dialerKey is the context key under which dial passes the dialer to construct.
-type dialerKey struct{}
 
 // construct is puddle's constructor.
 func (p *Pool) construct(ctx context.Context) (*backend.Conn, error) {
-	d := ctx.Value(dialerKey{}).(Dialer)
-	return d.Dial(ctx, ctx.Value(targetKey{}).(backend.Target))
+	a := ctx.Value(attemptKey{}).(*attempt)
+	return a.dialer.Dial(ctx, a.target)
 }
 
-// dial opens a backend and posts it, or the error, to the loop. While Postgres cannot be reached it tries again.
-func (p *Pool) dial(ctx context.Context, a attempt) {
-	ctx = context.WithValue(ctx, dialerKey{}, a.dialer)
+// dial opens a backend and posts it, or the error, to the loop. While Postgres cannot be reached it tries again, each time
+// when the Gate says that it is its turn.
+func (p *Pool) dial(a *attempt) {
 	pause := firstPause
 	for {
-		res, err := p.store.Acquire(ctx)
+		res, err := p.dialOnce(a)
 		if err == nil {
 			if !p.Post(func() { p.opened(a, res) }) {
 				_ = res.Value().Close()
@@ -151,43 +206,71 @@ func (p *Pool) dial(ctx context.Context, a attempt) {
 			return
 		}
 		left := p.Retry - time.Since(a.began)
-		if p.Rejected(err) || left <= 0 || ctx.Err() != nil {
+		final := p.Rejected(err) || left <= 0 || p.ctx.Err() != nil
+		if final && !a.state.CompareAndSwap(attemptWaits, attemptDials) || a.state.Load() == attemptWithdrawn {
+			return
+		}
+		if final {
 			p.Post(func() { p.failed(a, err) })
 			return
 		}
 		select {
 		case <-time.After(min(pause, left)):
-		case <-ctx.Done():
+		case <-a.ctx.Done():
 		}
 		pause = min(2*pause, lastPause)
 	}
 }
 
+// dialOnce tries once, when it is the attempt's turn.
+func (p *Pool) dialOnce(a *attempt) (*puddle.Resource[*backend.Conn], error) {
+	round, err := p.Gate.enter(a.ctx, a.began, p.Retry-time.Since(a.began))
+	if err != nil {
+		return nil, err
+	}
+	if !a.state.CompareAndSwap(attemptWaits, attemptDials) {
+		p.Gate.leave(round, dialGivenUp, nil)
+		return nil, context.Canceled
+	}
+	res, err := p.store.Acquire(context.WithValue(a.ctx, attemptKey{}, a))
+	switch {
+	case err == nil:
+		p.Gate.leave(round, dialOpened, nil)
+		return res, nil
+	case a.ctx.Err() != nil:
+		p.Gate.leave(round, dialGivenUp, nil)
+	case p.Rejected(err):
+		p.Gate.leave(round, dialRefused, nil)
+	default:
+		p.Gate.leave(round, dialFailed, err)
+	}
+	a.state.Store(attemptWaits)
+	return nil, err
+}
+
 // opened takes a new backend into the pool.
-func (p *Pool) opened(a attempt, res *puddle.Resource[*backend.Conn]) {
+func (p *Pool) opened(a *attempt, res *puddle.Resource[*backend.Conn]) {
 	s := a.shelf
-	p.login--
-	s.login--
-	s.lastErr = nil
-	b := &Backend{Conn: res.Value(), shelf: s, res: res, state: stateHeld, since: p.Now(), generation: a.generation}
+	p.unopen(a)
+	s.refused = false
+	b := &Backend{Conn: res.Value(), shelf: s, res: res, opened: p.Now(), generation: a.generation}
+	p.lend(b)
 	if p.Limits.MaxLifetime > 0 {
-		b.expires = b.since.Add(jitter(p.Limits.MaxLifetime))
+		b.expires = b.opened.Add(jitter(p.Limits.MaxLifetime))
 	}
 	p.Opened(b)
-	p.held++
 	p.Release(b)
 }
 
 // failed takes note that a backend could not be opened. Those who wait are told, unless the shelf has other backends that
 // may come back; if they have not waited as long as it was tried, or Renew has been called since, it is tried again.
-func (p *Pool) failed(a attempt, err error) {
+func (p *Pool) failed(a *attempt, err error) {
 	s := a.shelf
-	p.login--
+	p.unopen(a)
 	p.total--
-	s.login--
 	s.total--
-	s.lastErr = err
-	p.Budget.give()
+	s.refused = p.Rejected(err)
+	p.Budget.give(p)
 	if a.generation == p.generation && (p.Rejected(err) || s.total == 0) {
 		now := p.Now()
 		for w := s.waiters.first(); w != nil; w = s.waiters.first() {
@@ -225,10 +308,19 @@ func (p *Pool) Sweep() {
 		}
 		p.sweepShelf(s)
 	}
-	for p.warm != nil && !p.closed && p.total-p.closing < p.Limits.MinIdle && p.total < p.Limits.Size && p.Budget.tryTake() {
+	p.keepWarm()
+	p.pump()
+}
+
+// keepWarm opens backends up to MinIdle, with the start-up parameters that were asked for last, unless Postgres has refused
+// those.
+func (p *Pool) keepWarm() {
+	if p.closed || p.warm == nil || p.warm.refused {
+		return
+	}
+	for p.total-p.closing < p.Limits.MinIdle && p.total < p.Limits.Size && p.Budget.tryTake(p) {
 		p.open(p.warm)
 	}
-	p.pump()
 }
 
 // sweepShelf forgets a shelf that nobody uses, but for the one to be kept warm.

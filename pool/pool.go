@@ -22,7 +22,7 @@ import (
 var ErrClosed = errors.New("pool closed")
 
 // fairAfter is how long a waiter with start-up parameters of its own waits for a slot before an idle or freed backend
-// with other parameters is closed for it.
+// with other parameters is closed for it, and a pool for the Budget before a freed backend of another pool is.
 const fairAfter = 100 * time.Millisecond
 
 // Key names a pool: the backends of one tenant, database, role and mode.
@@ -58,7 +58,9 @@ type Backend struct {
 	res     *puddle.Resource[*backend.Conn]
 	state   state
 	since   time.Time // of the state
+	opened  time.Time
 	expires time.Time // zero: never
+	place   int       // in Pool.held
 	pinned  bool
 
 	generation uint64
@@ -83,6 +85,7 @@ type Params struct {
 	Key    Key
 	Limits Limits
 	Budget *Budget
+	Gate   *Gate
 	Dialer Dialer
 	// Retry is how long opening a backend is tried again, at growing intervals, while Postgres cannot be reached.
 	Retry time.Duration
@@ -112,11 +115,16 @@ type Pool struct {
 
 	generation uint64 // backends of an earlier one are not lent again
 
-	total, held, login, closing, pinned, waiting int
+	held []*Backend // in no order
 
-	short     bool         // stands in the Budget's line for a token
-	joined    time.Time    // the Budget's line; guarded by its mutex
-	idleCount atomic.Int64 // read by the Budget
+	total, idle, login, closing, pinned, waiting int
+
+	short   bool         // stands in the Budget's line for a token
+	coldest atomic.Int64 // for the Budget: since when the first of the idle is so, in Unix nanoseconds; 0: none is idle
+
+	// Guarded by the Budget's mutex.
+	joined time.Time // its line
+	tokens int       // that the pool has
 }
 
 // shelf is the part of a pool that was opened with the same start-up parameters. Its waiters can be served by no other.
@@ -126,8 +134,9 @@ type shelf struct {
 	idle    []*Backend // a stack
 	total   int        // backends, those being opened included
 	login   int
+	opening []*attempt // login of them, the first begun first
 	waiters waiterList
-	lastErr error
+	refused bool // by Postgres, the last time that one was opened
 }
 
 // New returns an empty pool.
@@ -135,7 +144,7 @@ func New(p Params) (*Pool, error) {
 	pl := &Pool{Params: p, shelves: make(map[string]*shelf)}
 	store, err := puddle.NewPool(&puddle.Config[*backend.Conn]{
 		Constructor: pl.construct,
-		Destructor:  func(c *backend.Conn) { _ = c.Close() }, // most often its loop has closed it already
+		Destructor:  func(c *backend.Conn) { _ = c.Close() }, // does nothing once its loop has it
 		MaxSize:     1 << 20,                                 // above any limit: the limits that change are the pool's and the Budget's
 	})
 	if err != nil {
@@ -170,6 +179,7 @@ func (p *Pool) SetLogin(t backend.Target) { p.account = t }
 func (p *Pool) Renew() {
 	p.generation++
 	for _, s := range p.shelves {
+		s.refused = false
 		for n := len(s.idle); n > 0; n = len(s.idle) {
 			b := s.idle[n-1]
 			p.take(b)
@@ -214,11 +224,14 @@ func (p *Pool) Pin(b *Backend) bool {
 // Pinned returns how many backends are pinned.
 func (p *Pool) Pinned() int { return p.pinned }
 
+// Held returns the backends that sessions hold, in no order. It is the pool's, and valid until the pool is used again.
+func (p *Pool) Held() []*Backend { return p.held }
+
 // Stats returns what the pool holds now.
 func (p *Pool) Stats() Stats {
 	s := Stats{
-		Key: p.Key, Limits: p.Limits, Idle: p.total - p.held - p.login - p.closing,
-		Active: p.held, Pinned: p.pinned, Login: p.login, Closing: p.closing, Waiting: p.waiting,
+		Key: p.Key, Limits: p.Limits, Idle: p.idle, Active: len(p.held), Pinned: p.pinned,
+		Login: p.login, Closing: p.closing, Waiting: p.waiting, Short: p.short,
 	}
 	if w := p.oldest(nil); w != nil {
 		s.OldestWait = p.Now().Sub(w.since)

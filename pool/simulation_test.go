@@ -230,6 +230,27 @@ func (w *world) check() {
 		w.t.Errorf("the budget of %d is exceeded: %d", limit, used)
 	}
 	w.used = used
+	w.checkBudget()
+}
+
+// checkBudget checks what the budget knows of the pools.
+func (w *world) checkBudget() {
+	b := w.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	leaving := 0
+	for _, r := range w.pools {
+		leaving += r.Pool.closing
+		if r.tokens != r.total {
+			w.t.Errorf("a pool has %d tokens for %d backends", r.tokens, r.total)
+		}
+		if slices.Contains(b.waiting, r.Pool) != r.short {
+			w.t.Errorf("a pool that stands in line (%v) does not know: %v", slices.Contains(b.waiting, r.Pool), r.short)
+		}
+	}
+	if b.leaving != leaving || b.asked != 0 {
+		w.t.Errorf("the budget counts %d backends on their way out, %d asked for, the pools have %d", b.leaving, b.asked, leaving)
+	}
 }
 
 // checkPool checks one pool, on its loop, and returns how many backends it has.
@@ -254,9 +275,9 @@ func (w *world) checkPool(r *rig) int {
 		login += s.login
 	}
 	s := r.Stats()
-	if s.Idle != idle || s.Active != held || s.Waiting != waiting || s.Pinned != pinned || s.Login != login || int64(idle) != r.idleCount.Load() {
-		w.t.Errorf("stats %+v, want idle %d (counted %d), active %d, waiting %d, pinned %d, login %d",
-			s, idle, r.idleCount.Load(), held, waiting, pinned, login)
+	if s.Idle != idle || s.Active != held || s.Waiting != waiting || s.Pinned != pinned || s.Login != login || (idle > 0) != (r.coldest.Load() > 0) {
+		w.t.Errorf("stats %+v, want idle %d (coldest %d), active %d, waiting %d, pinned %d, login %d",
+			s, idle, r.coldest.Load(), held, waiting, pinned, login)
 	}
 	if total != r.total || s.Idle+s.Active+s.Login+s.Closing != total {
 		w.t.Errorf("%d backends on the shelves, %d in the pool, %+v", total, r.total, s)

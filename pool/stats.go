@@ -49,6 +49,7 @@ type Stats struct {
 
 	Waiting    int           // sessions that wait for a backend
 	OldestWait time.Duration // how long the first of them has waited
+	Short      bool          // the pool may have more backends, but the Budget is used up
 
 	Traffic Traffic
 }

@@ -3,12 +3,12 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -35,7 +35,9 @@ type admission struct {
 	nc      net.Conn // TLS, once that is agreed on
 	ln      *listener
 	tlsConn *tls.Conn
-	entered bool // counted by caps
+	shown   *x509.Certificate // the server certificate of the TLS session; nil without TLS
+	keyLen  int               // of the key for cancelling
+	entered bool              // counted by caps
 }
 
 // admit takes a connection from its first byte to a session on a loop, or refuses it.
@@ -91,65 +93,6 @@ func (a *admission) identify() {
 		return
 	}
 	a.unix = true
-}
-
-// negotiate reads up to the StartupMessage or CancelRequest, and agrees on TLS if the client asks.
-// Protocol: "Start-up", "SSL Session Encryption", "GSSAPI Session Encryption".
-func (a *admission) negotiate(ctx context.Context) (*wire.Request, *endError) {
-	askedTLS, askedGSS := false, false
-	for {
-		r, err := wire.ReadRequest(a.nc)
-		switch {
-		case errors.Is(err, wire.ErrStartup):
-			return nil, &endError{reason: ReasonProtocolViolation, message: err.Error(), err: err}
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, &endError{reason: ReasonLoginTimeout, err: errQuiet} // Postgres says nothing here either
-		case err != nil:
-			return nil, &endError{reason: ReasonClientDisconnected, err: errQuiet}
-		case r.Kind == wire.SSLRequest && !askedTLS:
-			askedTLS = true
-			if e := a.startTLS(ctx); e != nil {
-				return nil, e
-			}
-		case r.Kind == wire.GSSENCRequest && !askedGSS && !a.tls:
-			askedGSS = true
-			if e := a.answer('N'); e != nil {
-				return nil, e
-			}
-		case r.Kind == wire.SSLRequest || r.Kind == wire.GSSENCRequest:
-			return nil, &endError{reason: ReasonProtocolViolation, message: "encryption requested again"}
-		default:
-			return r, nil
-		}
-	}
-}
-
-func (a *admission) answer(b byte) *endError {
-	if _, err := a.nc.Write([]byte{b}); err != nil {
-		return &endError{reason: ReasonClientDisconnected, err: err}
-	}
-	return nil
-}
-
-// startTLS answers an SSLRequest.
-func (a *admission) startTLS(ctx context.Context) *endError {
-	config := a.state.tls.Config()
-	if config == nil || a.unix {
-		return a.answer('N')
-	}
-	if e := a.answer('S'); e != nil {
-		return e
-	}
-	tc := tls.Server(a.nc, config)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		_ = a.nc.Close() // nothing intelligible can be said into a half-done handshake
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return &endError{reason: ReasonLoginTimeout, err: err}
-		}
-		return &endError{reason: ReasonProtocolViolation, err: fmt.Errorf("tls handshake: %w", err)}
-	}
-	a.nc, a.tlsConn, a.tls = tc, tc, true
-	return nil
 }
 
 // resolve finds the tenant: by the suffix of the user name, the TLS server name and the options, which must agree.

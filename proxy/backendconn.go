@@ -40,6 +40,7 @@ type backendConn struct {
 	afterward func(*backendConn) // what is to be done with it when none is any more
 	closing   bool
 	dead      bool
+	cut       bool // a message is half sent: whatever follows would be taken for its end
 	timer     loop.Timer
 }
 
@@ -57,7 +58,7 @@ func (l *lane) opened(b *pool.Backend) {
 		}
 	}
 	bc.set = relay.NewBackend(maxPrepared, application)
-	bc.conn = l.loop.Adopt(b.Conn.NetConn(), bc)
+	bc.conn = l.loop.Adopt(b.Conn.Give(), bc)
 	b.Owner = bc
 }
 
@@ -66,7 +67,7 @@ func (l *lane) retired(b *pool.Backend) {
 	bc := b.Owner.(*backendConn)
 	bc.closing = true
 	bc.session = nil
-	if bc.dead {
+	if bc.dead || bc.cut {
 		bc.closed()
 		return
 	}

@@ -32,10 +32,10 @@ func newCancels() *cancels {
 	return &cancels{sessions: make(map[uint32][]*session), failing: make(map[netip.Addr]int)}
 }
 
-// add registers the session under a key of its own. pid is the backend's for a session that keeps it, 0 for others, which
-// get one that no process has.
-func (c *cancels) add(s *session, pid uint32) {
-	key := make([]byte, 4)
+// add registers the session under a key of its own, of keyLen bytes. pid is the backend's for a session that keeps it, 0
+// for others, which get one that no process has.
+func (c *cancels) add(s *session, pid uint32, keyLen int) {
+	key := make([]byte, keyLen)
 	_, _ = rand.Read(key) // never fails
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -50,7 +50,8 @@ type code struct {
 	known  bool
 }
 
-// codeBook keeps what is known of the code of a tenant's databases. It is safe for concurrent use.
+// codeBook keeps what is known of the code of a tenant's databases, by their names in Postgres. It is safe for concurrent
+// use.
 type codeBook struct {
 	mu        sync.Mutex // guards below
 	databases map[string]code
@@ -111,7 +112,7 @@ func (r *codeReader) Dial(ctx context.Context, t backend.Target) (*backend.Conn,
 		r.lane.srv.metrics.BackendLoginFailed(r.lane.key.Tenant, describe(err).reason.String())
 		return nil, err
 	}
-	if !r.read || time.Since(r.lane.tenant.code.look(r.lane.key.Database).read) < codeEvery {
+	if !r.read || time.Since(r.lane.tenant.code.look(r.lane.code).read) < codeEvery {
 		return conn, nil
 	}
 	r.lane.readCode(ctx, conn)
@@ -133,10 +134,10 @@ func (l *lane) readCode(ctx context.Context, conn *backend.Conn) {
 		return
 	}
 	c := code{read: time.Now(), known: true, opaque: firstOpaque(rows)}
-	before := l.tenant.code.look(l.key.Database)
-	l.tenant.code.note(l.key.Database, c)
+	before := l.tenant.code.look(l.code)
+	l.tenant.code.note(l.code, c)
 	for _, other := range l.tenant.all() {
-		if other.key.Database == l.key.Database {
+		if other.code == l.code {
 			other.loop.Do(other.learnCode)
 		}
 	}
@@ -148,7 +149,7 @@ func (l *lane) readCode(ctx context.Context, conn *backend.Conn) {
 
 // learnCode takes over what is known of the database's code. To be called on the loop.
 func (l *lane) learnCode() {
-	l.opaque = !l.settings.hint && l.tenant.code.isOpaque(l.key.Database)
+	l.opaque = !l.settings.hint && l.tenant.code.isOpaque(l.code)
 }
 
 // schemaChanged is called when a transaction has ended that may have changed the schema: what is interned may mean something
@@ -158,14 +159,14 @@ func (l *lane) schemaChanged(change relay.Change) {
 	hold := change == relay.ChangedCode && !l.settings.hint
 	for _, other := range l.tenant.all() {
 		switch {
-		case other.key.Database != l.key.Database:
+		case other.code != l.code:
 		case other == l:
 			l.takeChange(hold)
 		default:
 			other.loop.Post(func() { other.takeChange(hold) })
 		}
 	}
-	if hold || time.Since(l.tenant.code.look(l.key.Database).read) >= sweepEvery {
+	if hold || time.Since(l.tenant.code.look(l.code).read) >= sweepEvery {
 		l.refreshCode()
 	}
 }
@@ -187,7 +188,7 @@ func (l *lane) ageStatements() {
 // sweepCode reads the code again when that was long ago, as others may change it, or when it was put off.
 func (l *lane) sweepCode() {
 	l.learnCode()
-	age := time.Since(l.tenant.code.look(l.key.Database).read)
+	age := time.Since(l.tenant.code.look(l.code).read)
 	if l.key.Mode == modeTransaction && age >= codeEvery && l.traffic.Clients > 0 || l.codeStale && age >= sweepEvery {
 		l.refreshCode()
 	}
@@ -199,7 +200,7 @@ func (l *lane) refreshCode() {
 		return
 	}
 	l.codeStale, l.reading = false, true
-	l.tenant.code.reading(l.key.Database, 1)
+	l.tenant.code.reading(l.code, 1)
 	target, dialer := l.target, l.settings.dialer
 	l.done.Go(func() {
 		ctx, cancel := context.WithTimeout(l.srv.ctx, codeTimeout)
@@ -216,7 +217,7 @@ func (l *lane) refreshCode() {
 // codeRead goes on after the code has been read, or could not be.
 func (l *lane) codeRead() {
 	l.reading = false
-	left := l.tenant.code.reading(l.key.Database, -1)
+	left := l.tenant.code.reading(l.code, -1)
 	if l.codeStale && !l.settings.hint { // it has changed meanwhile
 		l.refreshCode()
 		return
@@ -225,7 +226,7 @@ func (l *lane) codeRead() {
 		return // who reads last resumes
 	}
 	for _, other := range l.tenant.all() {
-		if other.key.Database == l.key.Database {
+		if other.code == l.code {
 			other.loop.Post(other.pool.Resume)
 		}
 	}

@@ -8,10 +8,11 @@ import (
 // drainEvery is how often a drain looks whether it is done.
 const drainEvery = 20 * time.Millisecond
 
-// Shutdown drains the server: listeners are closed, sessions end between two transactions, with 57P01; then the backends
-// are closed. It blocks until that is done, or ctx is: then what is left is ended at once, and ctx's cause returned.
+// Shutdown drains the server: new clients are refused with 57P03, sessions end between two transactions, with 57P01; then
+// listeners and backends are closed. Until then cancel requests are honoured. It blocks until that is done, or ctx is: then
+// what is left is ended at once, and ctx's cause returned.
 func (s *Server) Shutdown(ctx context.Context) error {
-	if !s.stopListening() {
+	if !s.beginDrain() {
 		return ErrServerClosed
 	}
 	for _, sh := range s.shards {
@@ -24,22 +25,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Close ends the server at once: what runs is cancelled, clients are told what may be lost.
 func (s *Server) Close() error {
-	s.stopListening()
+	s.beginDrain()
 	s.finish()
 	return nil
 }
 
-// stopListening reports false if somebody has done so before.
-func (s *Server) stopListening() bool {
-	s.mu.Lock()
+// beginDrain reports false if somebody has done so before.
+func (s *Server) beginDrain() bool {
+	s.mu.Lock() // not in the middle of a reload
 	defer s.mu.Unlock()
-	if s.draining.Swap(true) {
-		return false
-	}
-	for _, ln := range s.listeners {
-		ln.close()
-	}
-	return true
+	return !s.draining.Swap(true)
 }
 
 // endFreeSessions has all sessions of the shard end at their next free moment.
@@ -71,6 +66,9 @@ func (s *Server) finish() {
 		return
 	}
 	s.ended = true
+	for _, ln := range s.listeners {
+		ln.close()
+	}
 	s.cancel() // logins under way, too
 	for _, sh := range s.shards {
 		sh.loop.Do(sh.endAllSessions)
@@ -134,4 +132,21 @@ func (t *tenant) remove() {
 	for _, l := range t.all() {
 		l.loop.Post(func() { l.pool.Close(func() {}) })
 	}
+}
+
+// drop forgets a lane whose database clients now call something else: its sessions end at their next free moment.
+func (t *tenant) drop(l *lane) {
+	t.mu.Lock()
+	if t.lanes[l.key] == l {
+		delete(t.lanes, l.key)
+	}
+	t.mu.Unlock()
+	l.loop.Post(func() {
+		for s := range l.sessions {
+			if s.lane == l {
+				s.endWhenFree(&endError{reason: ReasonPolicyRevoked, message: "the database of this connection is another one now"})
+			}
+		}
+		l.pool.Close(func() {})
+	})
 }

@@ -76,8 +76,8 @@ func TestDrainRefusesNewConnectionsAndASecondShutdown(t *testing.T) {
 		if !h.srv.Draining() {
 			t.Error("Draining() = false")
 		}
-		if nc, err := h.network.Dial(t.Context(), "tcp", transactionPort); err == nil {
-			t.Errorf("dial %s succeeded during a drain", nc.RemoteAddr())
+		if got := refusal(t, h.connect(transactionPort), "alice", "app", "secret"); !matches(t, "ErrorResponse FATAL 57P03", got[3:]) {
+			t.Errorf("a client that comes during a drain is refused with %s", got)
 		}
 		if err := half.Startup("user", "alice", "database", "app"); err != nil {
 			t.Fatal(err)
@@ -146,6 +146,25 @@ func TestCloseEndsEverythingAtOnce(t *testing.T) {
 		<-closed
 		if d := time.Since(start); d > time.Second {
 			t.Errorf("Close took %s", d)
+		}
+	})
+}
+
+func TestCancelWorksThroughoutADrain(t *testing.T) {
+	bothPorts(t, func(t *testing.T, port string) {
+		h := newHarness(t, pgscript.Options{}, nil)
+		c := h.login(port, "alice")
+		done := background(t, func() { c.Run(t, "C: Query SELECT pg_sleep(600)", "B: ErrorResponse ERROR 57014") })
+		synctest.Wait()
+		drained := h.shutdown(time.Hour)
+		time.Sleep(time.Minute)
+		h.cancel(port, c)
+		<-done
+		if err := <-drained; err != nil {
+			t.Errorf("Shutdown = %v", err)
+		}
+		if _, err := h.network.Dial(t.Context(), "tcp", port); err == nil {
+			t.Error("the port is open after the drain")
 		}
 	})
 }

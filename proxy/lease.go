@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"sluice/internal/relay"
@@ -55,12 +56,36 @@ func (s *session) detach() *backendConn {
 	return bc
 }
 
+// stay reports whether the session keeps its backend past the transaction, and ends the session if it must and may not.
+func (s *session) stay() bool {
+	why := s.m.Pinned()
+	if why == "" {
+		s.pinned = false
+		return false
+	}
+	if !s.pinned {
+		if !s.lane.pool.Pin(s.bc.b) {
+			s.end(&endError{
+				reason:  ReasonTooManyPinned,
+				message: fmt.Sprintf("too many sessions of this pool are tied to their backend: at most %d may be", s.lane.pool.Limits.MaxPinned),
+				detail:  fmt.Sprintf("This session would be, because of: %s.", why),
+			})
+			return true
+		}
+		s.pinned = true
+		count(&s.lane.traffic.Pins, why)
+		s.lane.srv.log.Log(s.lane.srv.ctx, slog.LevelDebug, "session pinned", append(s.attrs(), logPin, why)...)
+	}
+	return true
+}
+
 // giveBack returns the backend between two transactions.
 func (s *session) giveBack() { s.detach().leave((*backendConn).release) }
 
 // throwAway closes the backend. What runs on it is cancelled, since Postgres would run it to its end.
 func (s *session) throwAway() {
 	running := !s.m.Quiet() && !s.bc.dead
+	s.bc.cut = s.m.HalfSent()
 	bc := s.detach()
 	if running {
 		bc.cancel(nil)
@@ -147,10 +172,10 @@ func (s *session) backendBroken(err error) {
 	}
 	broken := &endError{reason: ReasonBackendLost, err: err}
 	switch {
+	case s.m.Loss() == relay.LostUnknown: // what the client has sent may have shared the write with what failed
+		broken.reason = ReasonCommitUnknown
 	case errors.Is(err, relay.ErrCarry):
 		broken.reason = ReasonCarryFailed
-	case s.m.Loss() == relay.LostUnknown:
-		broken.reason = ReasonCommitUnknown
 	}
 	s.broken = true
 	s.end(broken)
@@ -162,6 +187,7 @@ func (s *session) end(e *endError) {
 	if s.ended {
 		return
 	}
+	s.lane.explain(e)
 	s.setPhase(numPhases)
 	s.ended, s.held, s.verdict = true, nil, nil
 	s.timer.Stop()
@@ -183,11 +209,14 @@ func (s *session) end(e *endError) {
 		s.client.Shutdown()
 	}
 	s.client = nil
-	if s.bc == nil {
+	switch {
+	case s.bc == nil:
 		s.gone()
-		return
+	case e.reason == ReasonIdleInTransactionTimeout: // Postgres rolls back what is open
+		s.giveUp()
+	default:
+		s.part()
 	}
-	s.part()
 }
 
 // account counts and logs the end.
@@ -234,11 +263,8 @@ func (s *session) refuseHeld(e *endError) {
 
 // waitedTooLong ends a session for which no backend was free in time.
 func (s *session) waitedTooLong() {
-	st := s.lane.pool.Stats()
 	s.end(&endError{
 		reason:  ReasonPoolWaitTimeout,
 		message: fmt.Sprintf("no backend of the pool was free within %s (pool_wait_timeout)", s.lane.settings.waitTimeout),
-		detail: fmt.Sprintf("Pool %s: %d of %d backends in use, %d of them pinned, %d clients waiting, the first for %.1f s.",
-			s.lane.key.String(), st.Active, st.Limits.Size, st.Pinned, st.Waiting, st.OldestWait.Seconds()),
 	})
 }

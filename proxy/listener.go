@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"sluice/internal/config"
@@ -62,6 +63,12 @@ func (s *Server) openListeners(cfg *config.Config, before []*listener) (*openedL
 		o.fresh = append(o.fresh, ln)
 		o.all = append(o.all, ln)
 	}
+	if err := chmod(kept); err != nil {
+		for _, ln := range o.fresh {
+			ln.close()
+		}
+		return nil, err
+	}
 	for ln, c := range kept {
 		ln.setting.Store(c)
 	}
@@ -75,16 +82,32 @@ func (s *Server) openListeners(cfg *config.Config, before []*listener) (*openedL
 
 func sameAddress(before []*listener, c *config.Listener, kept map[*listener]*config.Listener) *listener {
 	for _, ln := range before {
-		if kept[ln] == nil && ln.cfg().Address == c.Address && ln.cfg().UnixMode == c.UnixMode {
+		if kept[ln] == nil && ln.cfg().Address == c.Address {
 			return ln
 		}
 	}
 	return nil
 }
 
+// chmod gives the Unix sockets of listeners that are kept the permissions that they are to have from now on.
+func chmod(kept map[*listener]*config.Listener) error {
+	for ln, c := range kept {
+		if !isSocketPath(c.Address) || ln.cfg().UnixMode == c.UnixMode {
+			continue
+		}
+		if err := os.Chmod(c.Address, c.UnixMode); err != nil {
+			return fmt.Errorf("listener %s: unix_mode: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+// isSocketPath reports whether the address is that of a Unix socket.
+func isSocketPath(address string) bool { return strings.HasPrefix(address, "/") }
+
 // open opens one address. "[::]:port" and ":port" take IPv4 as well.
 func (s *Server) open(c *config.Listener) (net.Listener, error) {
-	if !strings.HasPrefix(c.Address, "/") {
+	if !isSocketPath(c.Address) {
 		return s.listen("tcp", c.Address)
 	}
 	if err := removeStale(c.Address); err != nil {
@@ -101,17 +124,22 @@ func (s *Server) open(c *config.Listener) (net.Listener, error) {
 	return ln, nil
 }
 
-// removeStale removes a socket that nobody listens on any more.
+// removeStale removes a socket that nobody listens on any more, and nothing else. Whoever does not answer, such as a
+// process with a long queue, is alive: only a refused connection proves that nobody listens.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode()&os.ModeSocket == 0 {
 		return nil // listening will say what is wrong
 	}
-	if nc, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	nc, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
 		_ = nc.Close()
 		return fmt.Errorf("%s: in use by another process", path)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return os.Remove(path)
 	}
-	return os.Remove(path)
+	return fmt.Errorf("%s: in use by another process, as far as can be told: %w", path, err)
 }
 
 // acceptPause is how long accepting rests when the process has run out of file descriptors.

@@ -20,10 +20,9 @@ import (
 // and the greeting.
 func (a *admission) login(ctx context.Context, r *wire.Request) *endError {
 	if r.Major() != 3 {
-		return &endError{reason: ReasonFeatureNotSupported,
-			message: fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0", r.Major(), r.Minor()),
-			hint:    "Use a client of PostgreSQL 7.4 or newer."}
+		return unsupported(r)
 	}
+	a.keyLen = keyLength(r.Version)
 	st, e := parseStartup(r)
 	if e != nil {
 		return e
@@ -81,27 +80,66 @@ func (a *admission) stranger(ctx context.Context, wc *wire.Conn) *endError {
 
 // authenticate has the client prove its role.
 func (a *admission) authenticate(ctx context.Context, wc *wire.Conn, au *auth.Authenticator) (auth.Credential, *endError) {
-	peer := auth.Peer{Role: a.role, TLS: a.tls, Secure: a.unix || a.addr.Addr().IsLoopback()}
-	cred, err := au.Authenticate(ctx, wc, peer)
-	switch {
-	case err == nil:
+	cred, err := au.Authenticate(ctx, wc, a.authPeer())
+	if err == nil {
 		return cred, nil
-	case errors.Is(err, auth.ErrAuthFailed):
-		a.srv.metrics.LoginFailed(a.tenant, a.role)
-		return cred, &endError{reason: ReasonAuthFailed, err: err,
-			message: fmt.Sprintf("password authentication failed for user %q", a.role)}
-	case errors.Is(err, auth.ErrNeedsTLS):
-		return cred, &endError{reason: ReasonTLSRequired, err: err}
-	case errors.Is(err, wire.ErrTooLarge):
-		return cred, &endError{reason: ReasonMessageTooLarge, err: err}
-	case errors.Is(err, auth.ErrProtocol), errors.Is(err, wire.ErrLength):
-		return cred, &endError{reason: ReasonProtocolViolation, err: err}
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return cred, &endError{reason: ReasonLoginTimeout, err: err}
-	case errors.Is(err, auth.ErrLookup):
-		return cred, &endError{reason: ReasonAuthUnavailable, err: err}
 	}
-	return cred, &endError{reason: ReasonClientDisconnected, err: err}
+	if errors.Is(err, auth.ErrAuthFailed) || errors.Is(err, auth.ErrIdentity) {
+		a.srv.metrics.LoginFailed(a.tenant, a.role)
+	}
+	return cred, a.unproved(err)
+}
+
+// authPeer is what is known of the client before it is asked.
+func (a *admission) authPeer() auth.Peer {
+	p := auth.Peer{
+		Role: a.role, TLS: a.tls, Secure: a.unix || a.addr.Addr().IsLoopback(), ChannelBinding: auth.EndPointBinding(a.shown),
+	}
+	if a.unix {
+		p.User = func() (string, error) { return peerUser(a.nc) }
+	}
+	if a.tlsConn != nil {
+		if cs := a.tlsConn.ConnectionState(); len(cs.VerifiedChains) > 0 {
+			p.Certificate = cs.PeerCertificates[0]
+		}
+	}
+	return p
+}
+
+// unproved is the refusal of a client whom Authenticate has not let in.
+func (a *admission) unproved(err error) *endError {
+	e := &endError{reason: ReasonIdentityFailed, err: err}
+	identity, known := errors.AsType[*auth.IdentityError](err)
+	switch {
+	case errors.Is(err, auth.ErrAuthFailed):
+		e.reason, e.message = ReasonAuthFailed, fmt.Sprintf("password authentication failed for user %q", a.role)
+	case known && identity.Method == auth.Cert:
+		e.message = fmt.Sprintf("certificate authentication failed for user %q", a.role)
+	case known:
+		e.message = fmt.Sprintf("Peer authentication failed for user %q", a.role)
+	case errors.Is(err, auth.ErrNeedsCertificate):
+		e.message, e.hint = "connection requires a valid client certificate", "Connect with sslcert and sslkey."
+	case errors.Is(err, auth.ErrNeedsSocket):
+		e.message, e.hint = "peer authentication is not possible over TCP", "Connect through Sluice's Unix socket on the same machine."
+	case errors.Is(err, auth.ErrBindingDowngrade):
+		e.message = "SCRAM channel binding negotiation error"
+		e.detail = "The client supports SCRAM channel binding but thinks the server does not. However, this server does support channel binding."
+	case errors.Is(err, auth.ErrChannelBinding):
+		e.message = "SCRAM channel binding check failed"
+	case errors.Is(err, auth.ErrNeedsTLS):
+		e.reason = ReasonTLSRequired
+	case errors.Is(err, wire.ErrTooLarge):
+		e.reason = ReasonMessageTooLarge
+	case errors.Is(err, auth.ErrProtocol), errors.Is(err, wire.ErrLength):
+		e.reason = ReasonProtocolViolation
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		e.reason = ReasonLoginTimeout
+	case errors.Is(err, auth.ErrLookup):
+		e.reason = ReasonAuthUnavailable
+	default:
+		e.reason = ReasonClientDisconnected
+	}
+	return e
 }
 
 // open gets the session its pool, learns from a backend what Postgres says to these start-up parameters, greets the
@@ -122,7 +160,7 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 	if bc != nil {
 		pid = bc.b.Conn.PID
 	}
-	a.srv.cancels.add(s, pid)
+	a.srv.cancels.add(s, pid, a.keyLen)
 	if err := a.greet(wc, s, greeting); err != nil {
 		a.srv.cancels.remove(s)
 		l.loop.Post(func() { s.giveUpLogin(bc) })
@@ -138,10 +176,7 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 
 // target returns what the client's backends are opened with: settings of the tenant, then the client's own parameters.
 func (a *admission) target(ts *tenantState, st *startup, cred auth.Credential) backend.Target {
-	t := backend.Target{Role: a.role, Database: a.database, Credential: cred}
-	if d := ts.databases[a.database]; d != nil {
-		t.Database = d.DBName
-	}
+	t := backend.Target{Role: a.role, Database: ts.dbname(a.database), Credential: cred}
 	if r := ts.roles[a.role]; r != nil {
 		if r.Backend.User != "" {
 			t.Role, t.Credential = r.Backend.User, auth.Credential{}
@@ -196,11 +231,20 @@ func (s *session) firstLease(ctx context.Context, wait time.Duration) (*backendC
 	select {
 	case got = <-result:
 	case <-ctx.Done():
-		s.lane.loop.Do(func() { s.lane.pool.Cancel(&s.waiter) })
+		tooLong := &endError{
+			reason:  ReasonPoolWaitTimeout,
+			message: fmt.Sprintf("no backend of the pool was free within %.1f s (pool_wait_timeout)", time.Since(began).Seconds()),
+		}
+		s.lane.loop.Do(func() {
+			if s.waiter.Waiting() {
+				s.lane.explain(tooLong)
+			}
+			s.lane.pool.Cancel(&s.waiter)
+		})
 		select {
 		case got = <-result: // it came at the last moment
 		default:
-			return nil, nil, s.noLease(parent, time.Since(began))
+			return nil, nil, s.noLease(parent, tooLong)
 		}
 	}
 	if got.err != nil {
@@ -215,25 +259,16 @@ func (s *session) firstLease(ctx context.Context, wait time.Duration) (*backendC
 	return got.bc, greeting, nil
 }
 
-// noLease is the refusal of a login for which no backend was there in time.
-func (s *session) noLease(login context.Context, waited time.Duration) *endError {
-	var st pool.Stats
-	s.lane.loop.Do(func() {
-		st = s.lane.pool.Stats()
-		s.lane.dropBaseline(s.base)
-	})
+// noLease is the refusal of a login for which no backend was there in time, tooLong if nothing else is to blame.
+func (s *session) noLease(login context.Context, tooLong *endError) *endError {
+	s.lane.loop.Do(func() { s.lane.dropBaseline(s.base) })
 	switch {
 	case s.lane.srv.draining.Load():
 		return &endError{reason: ReasonDraining}
-	case login.Err() != nil:
+	case login.Err() != nil && !errors.Is(login.Err(), context.DeadlineExceeded):
 		return &endError{reason: ReasonLoginTimeout, err: context.Cause(login)}
 	}
-	return &endError{
-		reason:  ReasonPoolWaitTimeout,
-		message: fmt.Sprintf("no backend of the pool was free within %.1f s", waited.Seconds()),
-		detail: fmt.Sprintf("Pool %s: %d of %d backends in use, %d clients waiting.",
-			s.lane.key.String(), st.Active, st.Limits.Size, st.Waiting),
-	}
+	return tooLong // also if login_timeout is the shorter: it is the pool that the client has waited for
 }
 
 // ask is firstLease's part on the loop.

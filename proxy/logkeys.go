@@ -25,4 +25,6 @@ const (
 	logSessions    = "sessions"
 	logSignal      = "signal"
 	logVersion     = "version"
+	logHolders     = "holders"
+	logShares      = "shares"
 )

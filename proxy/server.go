@@ -28,9 +28,6 @@ import (
 // ErrServerClosed is what Serve returns after Shutdown or Close.
 var ErrServerClosed = errors.New("server closed")
 
-// autoEvery is how often Postgres is asked how many backends it has left.
-const autoEvery = 10 * time.Second
-
 // Options is what a Server gets beside its configuration.
 type Options struct {
 	Log     *slog.Logger
@@ -71,6 +68,7 @@ type Server struct {
 	draining atomic.Bool
 	serving  atomic.Bool
 	closed   chan struct{}
+	reloaded chan struct{} // holds a token while followBudgets has not seen the last reload
 
 	mu        sync.Mutex // guards below; held over a reload, never on the path of a client
 	listeners []*listener
@@ -84,12 +82,12 @@ type Server struct {
 func New(cfg *config.Config, o Options) (*Server, error) {
 	s := &Server{
 		log: o.Log, level: o.Level, version: o.Version, began: time.Now(),
-		caps: newCaps(), cancels: newCancels(), closed: make(chan struct{}),
+		caps: newCaps(), cancels: newCancels(), closed: make(chan struct{}), reloaded: make(chan struct{}, 1),
 	}
 	if s.listen = o.Listen; s.listen == nil {
 		s.listen = net.Listen
 	}
-	s.env.dial = o.Dial
+	s.env.dial, s.env.turnstile = o.Dial, newTurnstile()
 	_, _ = rand.Read(s.env.mockKey[:]) // never fails
 	st, err := compile(cfg, nil, s.env)
 	if err != nil {
@@ -147,6 +145,10 @@ func (s *Server) use(st *state) {
 			ts.budget.SetMax(0)
 		}
 		for _, l := range ts.all() {
+			if ts.dbname(l.key.Database) != l.code {
+				ts.drop(l)
+				continue
+			}
 			l.loop.Post(func() { l.apply(ts.lane(l.key)) })
 		}
 	}
@@ -186,6 +188,10 @@ func (s *Server) Reload(cfg *config.Config) (err error) {
 		return err
 	}
 	s.use(st)
+	select {
+	case s.reloaded <- struct{}{}:
+	default:
+	}
 	s.listeners = opened.all
 	if s.serving.Load() {
 		for _, ln := range opened.fresh {
@@ -213,16 +219,16 @@ func (s *Server) Draining() bool { return s.draining.Load() }
 
 // ListenerInfo is an open listener.
 type ListenerInfo struct {
-	Name    string
-	Mode    string
-	Address string
+	Name    string `json:"name"`
+	Mode    string `json:"mode"`
+	Address string `json:"address"`
 }
 
 // Listeners returns what is open.
 func (s *Server) Listeners() []ListenerInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var infos []ListenerInfo
+	infos := []ListenerInfo{}
 	for _, ln := range s.listeners {
 		infos = append(infos, ListenerInfo{ln.cfg().Name, string(ln.cfg().Mode), ln.ln.Addr().String()})
 	}
@@ -246,11 +252,12 @@ func (s *Server) newLane(ts *tenantState, key pool.Key) *lane {
 	if now := s.state.Load().tenants[strings.ToLower(ts.cfg.Name)]; now != nil {
 		ts = now // there has been a reload since the login began
 	}
-	l := &lane{shard: s.pick(), tenant: ts.tenant, key: key, settings: ts.lane(key), baselines: make(map[string]*baseline)}
+	l := &lane{shard: s.pick(), tenant: ts.tenant, key: key, code: ts.dbname(key.Database), settings: ts.lane(key), baselines: make(map[string]*baseline)}
 	d := l.dialer()
 	p, err := pool.New(pool.Params{
-		Key: key, Limits: l.settings.limits, Budget: ts.budget, Dialer: d, Retry: ts.cfg.Backend.ConnectTimeout,
-		Rejected: rejected, Post: l.loop.Post, Now: l.loop.Now, Opened: l.opened, Retired: l.retired,
+		Key: key, Limits: l.settings.limits, Budget: ts.budget, Gate: ts.gate, Dialer: d,
+		Retry: ts.cfg.Backend.ConnectTimeout, Rejected: rejected, Post: l.loop.Post, Now: l.loop.Now, Opened: l.opened,
+		Retired: l.retired,
 	})
 	if err != nil {
 		panic(fmt.Sprintf("bug: %v", err)) // puddle refuses only sizes below 1
@@ -268,41 +275,6 @@ func (l *lane) apply(n laneSettings) {
 	l.pool.SetLimits(n.limits)
 	if changed {
 		l.pool.SetDialer(l.dialer())
-	}
-}
-
-// followBudgets keeps the budgets of tenants with max_backends: auto at what Postgres has left.
-func (s *Server) followBudgets() {
-	for {
-		for _, ts := range s.state.Load().tenants {
-			if ts.cfg.MaxBackends.Auto && ts.svc != nil {
-				s.followBudget(ts)
-			}
-		}
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-time.After(autoEvery):
-		}
-	}
-}
-
-// followBudget asks once. Half of the difference is taken over, so that a storm of other clients does not starve us.
-func (s *Server) followBudget(ts *tenantState) {
-	used, before := ts.budget.Used()
-	left, err := ts.svc.left(s.ctx, used)
-	if err != nil {
-		if s.ctx.Err() == nil {
-			s.log.Warn("max_backends: auto could not ask", logTenant, ts.name, logError, err)
-		}
-		return
-	}
-	if before > 0 {
-		left = (before + left + 1) / 2
-	}
-	if left != before {
-		ts.budget.SetMax(left)
-		s.log.Debug("max_backends changed", logTenant, ts.name, "max_backends", left)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"time"
@@ -132,6 +131,10 @@ func (s *session) pooled() bool { return s.mode == modeTransaction }
 
 // Readable implements loop.Handler for the client.
 func (s *session) Readable() {
+	if s.leaving && s.client != nil && s.client.Broken() { // it has not waited for what it asked for, so nobody does
+		s.end(&endError{reason: ReasonClientDisconnected})
+		return
+	}
 	for s.client != nil && !s.leaving {
 		buf := s.lane.loop.Buffer()
 		if len(s.held) >= len(buf)/2 {
@@ -339,29 +342,6 @@ func (s *session) rest() {
 
 // over reports whether a client that has said goodbye is owed nothing more: nothing runs, or what does cannot end without it.
 func (s *session) over() bool { return s.bc == nil || s.m.Quiet() || s.m.Stuck() }
-
-// stay reports whether the session keeps its backend past the transaction, and ends the session if it must and may not.
-func (s *session) stay() bool {
-	why := s.m.Pinned()
-	if why == "" {
-		s.pinned = false
-		return false
-	}
-	if !s.pinned {
-		if !s.lane.pool.Pin(s.bc.b) {
-			s.end(&endError{
-				reason:  ReasonTooManyPinned,
-				message: fmt.Sprintf("too many sessions of this pool are tied to their backend: at most %d may be", s.lane.pool.Limits.MaxPinned),
-				detail:  fmt.Sprintf("This session would be, because of: %s.", why),
-			})
-			return true
-		}
-		s.pinned = true
-		count(&s.lane.traffic.Pins, why)
-		s.lane.srv.log.Log(s.lane.srv.ctx, slog.LevelDebug, "session pinned", append(s.attrs(), logPin, why)...)
-	}
-	return true
-}
 
 // free reports whether the session is between two transactions.
 func (s *session) free() bool {

@@ -66,6 +66,7 @@ type lane struct {
 	*shard
 	tenant *tenant
 	key    pool.Key
+	code   string // the database's name in Postgres, by which its code is known; key has what clients call it
 	pool   *pool.Pool
 
 	refs int // sessions and logins that use the lane; guarded by tenant.mu
@@ -82,6 +83,9 @@ type lane struct {
 	codeStale bool // the schema has changed since the code was last read
 	reading   bool // the code is being read
 	sequences bool // a client has asked for currval or lastval
+
+	explained explanation // the last one
+	reported  time.Time   // when it was logged last who holds the backends
 }
 
 // tryRemove forgets a lane that nobody uses and that has no backends.

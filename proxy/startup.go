@@ -71,13 +71,44 @@ func (s *startup) set(name, value string) {
 	s.params = append(s.params, wire.Param{Name: name, Value: value})
 }
 
+// newestVersion is the newest protocol that we speak.
+const newestVersion = wire.Version32
+
 // negotiation returns the one NegotiateProtocolVersion that a client of a newer minor version, or with options that we do
-// not know, is owed; nil for others. Protocol: "Start-up".
+// not know, is owed; nil for others. As in Postgres it names the version that is spoken from now on: the client's own,
+// unless ours is older. Protocol: "Start-up".
 func negotiation(r *wire.Request, s *startup) wire.Message {
-	if r.Minor() == 0 && len(s.unknown) == 0 {
+	if r.Version <= newestVersion && len(s.unknown) == 0 {
 		return nil
 	}
-	return &pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: wire.Version30, UnrecognizedOptions: s.unknown}
+	return &pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: min(r.Version, newestVersion), UnrecognizedOptions: s.unknown}
+}
+
+// Lengths of the keys that clients are given for cancelling.
+const (
+	shortKey = 4  // all that protocols before 3.2 take
+	longKey  = 32 // as Postgres has it (MAX_CANCEL_KEY_LENGTH)
+)
+
+// keyLength returns how long the key of a client of this protocol version is.
+func keyLength(version uint32) int {
+	if version >= wire.Version32 {
+		return longKey
+	}
+	return shortKey
+}
+
+// unsupported is the refusal of another major version than 3. Those before it understand an error in their own form only: a
+// text without SQLSTATE. Protocol 3 has that from Postgres as well.
+func unsupported(r *wire.Request) *endError {
+	e := &endError{reason: ReasonFeatureNotSupported,
+		message: fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.%d", r.Major(), r.Minor(), newestVersion&0xffff),
+		hint:    "Use a client of PostgreSQL 7.4 or newer.",
+	}
+	if r.Major() < 3 {
+		e.raw = fmt.Appendf(nil, "EFATAL:  %s\nHINT:  %s\n\x00", e.message, e.hint)
+	}
+	return e
 }
 
 // splitOptions takes what is meant for Sluice out of the options parameter: -c sluice.tenant=NAME, --sluice.tenant=NAME
@@ -159,12 +190,14 @@ func unescape(s string) string {
 	return b.String()
 }
 
+// isFalse reports whether Postgres takes s for a boolean that is false: also the beginning of a word that is clear.
 func isFalse(s string) bool {
-	switch strings.ToLower(s) {
-	case "false", "off", "no", "0", "f", "n":
+	s = strings.ToLower(s)
+	switch s {
+	case "of", "off", "0":
 		return true
 	}
-	return false
+	return s != "" && (strings.HasPrefix("false", s) || strings.HasPrefix("no", s))
 }
 
 // maxName is the longest name that Postgres keeps of an application (NAMEDATALEN - 1).

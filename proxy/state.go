@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
 	"strings"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"sluice/auth"
 	"sluice/internal/backend"
 	"sluice/internal/config"
+	"sluice/internal/loop"
 	"sluice/internal/tlsconf"
 	"sluice/internal/wire"
 	"sluice/netpolicy"
@@ -58,8 +61,9 @@ type laneSettings struct {
 
 // environment is what a state is built with beside the configuration.
 type environment struct {
-	mockKey [32]byte // see auth.Params
-	dial    DialFunc // nil: the system's
+	mockKey   [32]byte   // see auth.Params
+	dial      DialFunc   // nil: the system's
+	turnstile *turnstile // nil: nothing is served
 }
 
 // compile builds the state for cfg. before, which may be nil, is the state that it replaces: what has not changed is
@@ -148,14 +152,14 @@ func compileTenant(c *config.Tenant, before *state, env environment) (*tenantSta
 	} else if ts.svc, err = newService(c.Service, ts.dialer); err != nil {
 		return nil, fmt.Errorf("service: %w", err)
 	}
-	if ts.auth, err = tenantAuth(ts, env.mockKey); err != nil {
+	if ts.auth, err = tenantAuth(ts, env); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	return ts, nil
 }
 
 // tenantAuth builds what verifies the tenant's clients: the users file first, then the query.
-func tenantAuth(ts *tenantState, mockKey [32]byte) (*auth.Authenticator, error) {
+func tenantAuth(ts *tenantState, env environment) (*auth.Authenticator, error) {
 	var stores auth.Chain
 	if f := ts.cfg.Auth.UsersFile; f != "" {
 		users, err := auth.LoadUsers(f)
@@ -170,7 +174,10 @@ func tenantAuth(ts *tenantState, mockKey [32]byte) (*auth.Authenticator, error) 
 	case ts.cfg.URLLogin:
 		stores = append(stores, auth.NewCached(ts.svc.urlLogin(), ts.cfg.Auth.QueryCache))
 	}
-	p := auth.Params{Method: auth.Method(ts.cfg.Auth.Method), MockKey: mockKey}
+	p := auth.Params{Method: auth.Method(ts.cfg.Auth.Method), MockKey: env.mockKey}
+	if env.turnstile != nil {
+		p.Compute = env.turnstile.run
+	}
 	if len(stores) > 0 {
 		p.Store = stores
 	}
@@ -183,7 +190,10 @@ func tenantDialer(c *config.Backend, dial DialFunc) (*backend.Dialer, error) {
 	tp := tlsconf.BackendParams{
 		Mode: tlsconf.Mode(c.TLSMode), CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName,
 	}
-	p := backend.Params{TLSMode: string(c.TLSMode), Verifies: tp.Verifies(), ConnectTimeout: c.ConnectTimeout, DialContext: dial}
+	p := backend.Params{
+		TLSMode: string(c.TLSMode), DirectTLS: c.TLSNegotiation == config.TLSDirect, Verifies: tp.Verifies(),
+		ConnectTimeout: c.ConnectTimeout, DialContext: switched(dial),
+	}
 	configs := make(map[string]*tls.Config)
 	for _, h := range c.Hosts {
 		p.Hosts = append(p.Hosts, backend.Address{Network: h.Network(), Addr: h.String()})
@@ -223,6 +233,28 @@ func policySpec(cfg *config.Config) netpolicy.Spec {
 
 func rules(n config.Network) netpolicy.Rules {
 	return netpolicy.Rules{Allowed: n.AllowedCIDRs, Denied: n.DeniedCIDRs}
+}
+
+// switched returns dial, nil being the system's, with its connections ready to be adopted by a loop under TLS.
+func switched(dial DialFunc) DialFunc {
+	if dial == nil {
+		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		nc, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return loop.NewSwitch(nc), nil
+	}
+}
+
+// dbname returns the name in Postgres of what clients call database.
+func (ts *tenantState) dbname(database string) string {
+	if d := ts.databases[database]; d != nil {
+		return d.DBName
+	}
+	return database
 }
 
 // lane returns the settings of the pool with that key.
@@ -273,6 +305,7 @@ func (st *state) caps(ts *tenantState, f *facts) capLimits {
 type tenant struct {
 	name   string
 	budget *pool.Budget
+	gate   *pool.Gate
 	code   codeBook
 
 	mu     sync.Mutex // guards below
@@ -281,7 +314,7 @@ type tenant struct {
 }
 
 func newTenant(name string) *tenant {
-	return &tenant{name: name, budget: pool.NewBudget(0), lanes: make(map[pool.Key]*lane)}
+	return &tenant{name: name, budget: pool.NewBudget(0), gate: pool.NewGate(), lanes: make(map[pool.Key]*lane)}
 }
 
 // lane returns the pool with that key, made on sh if there is none, one reference added; nil if the tenant has been

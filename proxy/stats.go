@@ -3,7 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,30 +28,32 @@ func (src source) Process() metrics.Process {
 	}
 	for _, ts := range st.tenants {
 		used, limit := ts.budget.Used()
-		p.Budgets = append(p.Budgets, metrics.Budget{Tenant: ts.cfg.Name, Used: used, Max: limit})
+		dials := ts.gate.Stats()
+		p.Budgets = append(p.Budgets, metrics.Budget{
+			Tenant: ts.cfg.Name, Used: used, Max: limit, DialLimit: dials.Limit, DialsWaiting: dials.Waiting,
+		})
 	}
 	return p
 }
 
-// poolStats asks every loop for its pools. The loops are asked side by side.
-func (s *Server) poolStats() []pool.Stats {
-	per := make([][]pool.Stats, len(s.shards))
+// poolStats asks every loop for its pools.
+func (s *Server) poolStats() []pool.Stats { return everyLane(s, (*lane).stats) }
+
+// everyLane asks all lanes on their loops. The loops are asked side by side.
+func everyLane[T any](s *Server, ask func(*lane) T) []T {
+	per := make([][]T, len(s.shards))
 	var wg sync.WaitGroup
 	for i, sh := range s.shards {
 		wg.Go(func() {
 			sh.loop.Do(func() {
 				for l := range sh.lanes {
-					per[i] = append(per[i], l.stats())
+					per[i] = append(per[i], ask(l))
 				}
 			})
 		})
 	}
 	wg.Wait()
-	var all []pool.Stats
-	for _, stats := range per {
-		all = append(all, stats...)
-	}
-	return all
+	return slices.Concat(per...)
 }
 
 // Totals is a summary for people who watch.
@@ -173,79 +175,4 @@ func (ts *tenantState) health(ctx context.Context) HealthPart {
 		part.State, part.Message = Degraded, "reachable, but Sluice's own login fails"
 	}
 	return part
-}
-
-// Status is what /status shows.
-type Status struct {
-	Version   string         `json:"version"`
-	Uptime    float64        `json:"uptime_seconds"`
-	Draining  bool           `json:"draining"`
-	Clients   int            `json:"clients"`
-	Listeners []ListenerInfo `json:"listeners"`
-	Tenants   []TenantStatus `json:"tenants"`
-}
-
-// TenantStatus is one tenant's part of Status.
-type TenantStatus struct {
-	Name        string       `json:"name"`
-	Backends    int          `json:"backends"`
-	MaxBackends int          `json:"max_backends"` // 0: no limit but the pools'
-	Pools       []PoolStatus `json:"pools"`
-}
-
-// PoolStatus is one pool's.
-type PoolStatus struct {
-	Database     string            `json:"database"`
-	Role         string            `json:"role"`
-	Mode         string            `json:"mode"`
-	Clients      int               `json:"clients"`
-	Waiting      int               `json:"waiting"`
-	OldestWait   float64           `json:"oldest_wait_seconds"`
-	Backends     BackendStatus     `json:"backends"`
-	PoolSize     int               `json:"pool_size"`
-	MaxClients   int               `json:"max_clients"`
-	Transactions uint64            `json:"transactions"`
-	Queries      uint64            `json:"queries"`
-	Pins         map[string]uint64 `json:"pins,omitempty"`
-	Ended        map[string]uint64 `json:"sessions_ended,omitempty"`
-}
-
-// BackendStatus counts a pool's backends by state.
-type BackendStatus struct {
-	Active int `json:"active"`
-	Pinned int `json:"pinned"` // of the active ones
-	Idle   int `json:"idle"`
-	Login  int `json:"login"`
-}
-
-// Status returns what is known of the server now.
-func (s *Server) Status() Status {
-	out := Status{
-		Version: s.version, Uptime: time.Since(s.began).Seconds(), Draining: s.draining.Load(),
-		Clients: s.caps.count(), Listeners: s.Listeners(),
-	}
-	pools := s.poolStats()
-	for _, t := range s.state.Load().cfg.Tenants {
-		ts := TenantStatus{Name: t.Name, Pools: []PoolStatus{}}
-		if live := s.state.Load().tenants[strings.ToLower(t.Name)]; live != nil {
-			ts.Backends, ts.MaxBackends = live.budget.Used()
-		}
-		for _, p := range pools {
-			if p.Key.Tenant == t.Name {
-				ts.Pools = append(ts.Pools, poolStatus(p))
-			}
-		}
-		out.Tenants = append(out.Tenants, ts)
-	}
-	return out
-}
-
-func poolStatus(p pool.Stats) PoolStatus {
-	return PoolStatus{
-		Database: p.Key.Database, Role: p.Key.Role, Mode: p.Key.Mode,
-		Clients: p.Traffic.Clients, Waiting: p.Waiting, OldestWait: p.OldestWait.Seconds(),
-		Backends: BackendStatus{Active: p.Active, Pinned: p.Pinned, Idle: p.Idle, Login: p.Login},
-		PoolSize: p.Limits.Size, MaxClients: p.Traffic.MaxClients,
-		Transactions: p.Traffic.Transactions, Queries: p.Traffic.Queries, Pins: p.Traffic.Pins, Ended: p.Traffic.Ended,
-	}
 }

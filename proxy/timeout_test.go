@@ -59,7 +59,7 @@ func TestPoolWaitTimeoutNamesThePool(t *testing.T) {
 		waiting.Run(t, "C: Query SELECT 1",
 			`B: ErrorResponse FATAL 53300 "no backend of the pool was free within 3s (pool_wait_timeout)"`, "B: EOF")
 		wantElapsed(t, start, 3*time.Second)
-		want := `Pool alice@default/app (transaction): 1 of 1 backends in use, 0 of them pinned, 1 clients waiting, the first for 3.0 s.`
+		want := "Pool app/alice (transaction): 1 of 1 backends in use: 1 idle in transaction (longest 3.0 s); 1 client waits, the first for 3.0 s."
 		if !strings.Contains(h.log.String(), want) {
 			t.Errorf("the log does not have %q:\n%s", want, h.log)
 		}
@@ -143,7 +143,7 @@ func TestIdleClientEndsWith57P05(t *testing.T) {
 	})
 }
 
-func TestIdleInTransactionEndsWith25P03AndABackendInCleanState(t *testing.T) {
+func TestIdleInTransactionEndsWith25P03AndItsBackendIsDiscarded(t *testing.T) {
 	bothPorts(t, func(t *testing.T, port string) {
 		h := newHarness(t, pgscript.Options{}, func(_ *config.Config, tenant *config.Tenant) {
 			tenant.PoolSize, tenant.Timeouts.IdleInTransaction = 1, 10*time.Second
@@ -156,9 +156,12 @@ func TestIdleInTransactionEndsWith25P03AndABackendInCleanState(t *testing.T) {
 		c.Run(t, "B: ErrorResponse FATAL 25P03", "B: EOF")
 		wantElapsed(t, start, 10*time.Second)
 		next := h.login(port, "alice")
-		next.Run(t, "C: Query SELECT pg_backend_pid()", "B: RowDescription", `B: DataRow "1001"`, "B: CommandComplete", "B: ReadyForQuery I")
-		if n := count(h.received(), `Query "ROLLBACK"`); n != 1 {
-			t.Errorf("Postgres got %q, want one ROLLBACK", h.received())
+		next.Run(t, "C: Query SELECT pg_backend_pid()", "B: RowDescription", `B: DataRow "1002"`, "B: CommandComplete", "B: ReadyForQuery I")
+		if got := h.postgres.Conns()[0].Log(); got[len(got)-1] != "Terminate" || count(got, `Query "ROLLBACK"`) > 0 {
+			t.Errorf("the backend got %q, want Terminate behind the INSERT", got)
+		}
+		if n := h.postgres.Cancels(); n != 0 {
+			t.Errorf("%d cancel requests, want none: nothing runs", n)
 		}
 	})
 }

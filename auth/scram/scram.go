@@ -43,6 +43,8 @@ var (
 	// ErrChannelBinding is a client bound to another TLS channel, or one that was led to believe that the server
 	// cannot bind: somebody may sit in between.
 	ErrChannelBinding = errors.New("SCRAM channel binding failed")
+	// ErrBindingDowngrade is the latter of the two. It is an ErrChannelBinding.
+	ErrBindingDowngrade = fmt.Errorf("%w: the client thinks that this server does not support it", ErrChannelBinding)
 	// ErrProof is a client that does not know the password.
 	ErrProof = errors.New("SCRAM proof does not match")
 	// ErrServerSignature is a server that does not know the verifier.

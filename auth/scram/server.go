@@ -104,7 +104,7 @@ func (s *Server) checkFlag(flag string) error {
 	case binds && kind != bindingType:
 		return fmt.Errorf("%w: channel binding type %q", ErrUnsupported, kind)
 	case flag == "y" && s.options.ChannelBinding != nil:
-		return fmt.Errorf("%w: the client thinks that this server does not support it", ErrChannelBinding)
+		return ErrBindingDowngrade
 	}
 	return nil
 }

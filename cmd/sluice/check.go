@@ -8,11 +8,13 @@ import (
 
 func newCheck() *cobra.Command {
 	var s source
+	var live bool
 	cmd := &cobra.Command{
-		Use:   "check --config FILE",
+		Use:   "check --config FILE [--live]",
 		Short: "Check a configuration and name every problem with its line and key",
 		Long: "Reads the configuration with everything that it refers to, as serve would: the users files and the\n" +
-			"certificates. It opens no port and does not connect to PostgreSQL.",
+			"certificates. It opens no port, and connects to PostgreSQL only with --live: then it says how many\n" +
+			"backends the pools can have at worst, and whether PostgreSQL has room for them.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.file == "" {
@@ -25,10 +27,13 @@ func newCheck() *cobra.Command {
 			if err := s.unusable(cfg); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", s.file)
-			return err
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", s.file); err != nil || !live {
+				return err
+			}
+			return s.checkLive(cmd.Context(), cmd.OutOrStdout(), cfg)
 		},
 	}
 	cmd.Flags().StringVar(&s.file, "config", "", "the configuration `file`")
+	cmd.Flags().BoolVar(&live, "live", false, "ask PostgreSQL, with the service login, and compare")
 	return cmd
 }

@@ -38,7 +38,7 @@ func TestWrongArgumentsExitWithTwoAndOneLine(t *testing.T) {
 		{[]string{"serve", "--config"}, "flag needs an argument: --config"},
 		{[]string{"serve", "sluice.yaml"}, `unknown argument "sluice.yaml"`},
 		{[]string{"check"}, "--config: must name a file"},
-		{[]string{"check", "--live"}, "unknown flag: --live"},
+		{[]string{"check", "--live"}, "--config: must name a file"},
 		{[]string{"demo", "--duration", "soon"}, `"soon" for "--duration"`},
 		{[]string{"demo", "--duration", "-1s"}, "--duration: must not be negative"},
 		{[]string{"demo", "--max-backends", "1"}, "--max-backends: must be at least 10, got 1"},

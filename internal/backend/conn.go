@@ -26,8 +26,8 @@ type Identity struct {
 	remote string // the network address of the host that was reached: a name may have several
 }
 
-// Conn is a connection to Postgres that is logged in. It belongs to one goroutine at a time. After its NetConn has been
-// handed on, only its fields may be used.
+// Conn is a connection to Postgres that is logged in. It belongs to one goroutine at a time. After Give only its fields and
+// Close may be used.
 type Conn struct {
 	Identity
 	Params []wire.Param // what Postgres has reported with ParameterStatus, in its order
@@ -42,8 +42,18 @@ type Conn struct {
 // read from it past ReadyForQuery.
 func (c *Conn) NetConn() net.Conn { return c.w.NetConn() }
 
+// Give hands the connection, which is that of NetConn, on: it is the caller's from now on, and Close does nothing any more.
+func (c *Conn) Give() net.Conn {
+	nc := c.w.NetConn()
+	c.raw, c.w = nil, nil
+	return nc
+}
+
 // Close says Terminate and closes the connection. It blocks for a second at most.
 func (c *Conn) Close() error {
+	if c.raw == nil {
+		return nil
+	}
 	_ = c.raw.SetWriteDeadline(time.Now().Add(closeTimeout))
 	_ = c.w.Send(&pgproto3.Terminate{}) // as a courtesy: Postgres logs connections that end without
 	return c.raw.Close()

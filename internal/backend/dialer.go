@@ -55,8 +55,12 @@ func (a Address) Host() string {
 type Params struct {
 	Hosts   []Address // tried in order
 	TLSMode string
-	// TLSFor returns the configuration for a host, which is not changed; an empty ServerName becomes the host. It is
-	// asked at each connection, so what is expensive, and the session cache, is its own to keep.
+	// DirectTLS begins with TLS at once instead of asking for it, as PostgreSQL 17 and newer take it. It needs a TLSMode
+	// that does not go without.
+	DirectTLS bool
+	// TLSFor returns the configuration for a host, which is not changed; an empty ServerName becomes the host, and empty
+	// NextProtos the protocol's name. It is asked at each connection, so what is expensive, and the session cache, is its
+	// own to keep.
 	TLSFor func(host string) (*tls.Config, error)
 	// Verifies says that TLSFor's configurations verify the server's certificate even if TLSMode does not ask for it.
 	Verifies bool
@@ -86,6 +90,9 @@ func NewDialer(p Params) (*Dialer, error) {
 	case TLSDisable, TLSPrefer, TLSRequire, TLSVerifyCA, TLSVerifyFull:
 	default:
 		return nil, fmt.Errorf("unknown TLS mode %q", p.TLSMode)
+	}
+	if p.DirectTLS && (p.TLSMode == TLSDisable || p.TLSMode == TLSPrefer) {
+		return nil, fmt.Errorf("direct TLS needs a TLS mode that does not go without, got %s", p.TLSMode)
 	}
 	if p.TLSMode != TLSDisable && p.TLSFor == nil {
 		return nil, fmt.Errorf("TLS mode %s without configuration", p.TLSMode)

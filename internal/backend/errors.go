@@ -17,6 +17,9 @@ import (
 var (
 	// ErrTLSRefused is a server that does not offer the TLS that the mode asks for. It comes in a *DialError.
 	ErrTLSRefused = errors.New("server does not offer TLS")
+	// ErrNoALPN is a server that took TLS at once without agreeing on the protocol: it may not be a Postgres. It comes in a
+	// *DialError.
+	ErrNoALPN = errors.New("server took direct TLS without ALPN: it is no PostgreSQL 17 or newer")
 	// ErrProtocol is a message of Postgres that is malformed or out of place.
 	ErrProtocol = errors.New("protocol violation by backend")
 	// ErrTarget is a Target that cannot be put into a start-up message.

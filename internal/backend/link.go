@@ -2,11 +2,7 @@ package backend
 
 import (
 	"context"
-	"crypto"
-	_ "crypto/sha256" // for tls-server-end-point
-	_ "crypto/sha512" // for tls-server-end-point
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +10,7 @@ import (
 	"net"
 	"time"
 
+	"sluice/auth"
 	"sluice/internal/wire"
 )
 
@@ -79,9 +76,15 @@ func (d *Dialer) open(ctx context.Context, host Address, remote string, use encr
 	return l, nil
 }
 
-// encrypt asks for TLS and makes the handshake. It reads exactly one byte before it, so that bytes that somebody has
-// put behind the answer can only break the handshake.
+// alpn is the name of the protocol in TLS handshakes. Protocol: "SSL Session Encryption".
+const alpn = "postgresql"
+
+// encrypt asks for TLS, unless it begins at once, and makes the handshake. It reads exactly one byte before it, so that
+// bytes that somebody has put behind the answer can only break the handshake.
 func (d *Dialer) encrypt(ctx context.Context, l *link, host Address, use encryption) error {
+	if d.p.DirectTLS {
+		return d.handshake(ctx, l, host)
+	}
 	if _, err := l.raw.Write(wire.AppendSSLRequest(nil)); err != nil {
 		return err
 	}
@@ -110,15 +113,21 @@ func (d *Dialer) handshake(ctx context.Context, l *link, host Address) error {
 	if config == nil {
 		return errors.New("no TLS configuration for this host")
 	}
-	if config.ServerName == "" {
+	if config.ServerName == "" || len(config.NextProtos) == 0 {
 		config = config.Clone()
-		config.ServerName = host.Host()
+		config.NextProtos = []string{alpn}
+		if config.ServerName == "" {
+			config.ServerName = host.Host()
+		}
 	}
 	tc := tls.Client(l.raw, config)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	state := tc.ConnectionState()
+	if d.p.DirectTLS && state.NegotiatedProtocol != alpn {
+		return fmt.Errorf("%w: %w", errHandshake, ErrNoALPN)
+	}
 	l.nc, l.state = tc, &state
 	return nil
 }
@@ -142,29 +151,13 @@ func refusalBeforeTLS(r io.Reader, host Address) error {
 	return &LoginError{Addr: host.Addr, BeforeTLS: true, Err: serverError(body)}
 }
 
-// channelBinding returns the data for tls-server-end-point: the hash of the server's certificate by the hash function
-// of its signature, SHA-256 in place of MD5 and SHA-1. It is nil where there is no TLS, or the signature has no single
-// hash function, so that the binding is not defined. RFC 5929, "The 'tls-server-end-point' Channel Binding Type".
+// channelBinding returns the data for tls-server-end-point, nil where there is none. A resumed session has the certificate
+// of the one that it resumes.
 func (l *link) channelBinding() []byte {
 	if l.state == nil || len(l.state.PeerCertificates) == 0 {
 		return nil
 	}
-	var h crypto.Hash
-	cert := l.state.PeerCertificates[0]
-	switch cert.SignatureAlgorithm {
-	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1,
-		x509.SHA256WithRSA, x509.SHA256WithRSAPSS, x509.DSAWithSHA256, x509.ECDSAWithSHA256:
-		h = crypto.SHA256
-	case x509.SHA384WithRSA, x509.SHA384WithRSAPSS, x509.ECDSAWithSHA384:
-		h = crypto.SHA384
-	case x509.SHA512WithRSA, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA512:
-		h = crypto.SHA512
-	default:
-		return nil
-	}
-	sum := h.New()
-	sum.Write(cert.Raw)
-	return sum.Sum(nil)
+	return auth.EndPointBinding(l.state.PeerCertificates[0])
 }
 
 // local reports whether nobody but this machine can listen to the connection.

@@ -8,8 +8,8 @@ import (
 	"sluice/internal/wire"
 )
 
-// Probe asks whether Postgres is there: it connects to the hosts in order, asks for encryption and hangs up. It needs no
-// login. It blocks until Postgres has answered or ctx is done. Errors: *DialError, several of them joined.
+// Probe asks whether Postgres is there: it connects to the hosts in order, asks for encryption, or makes the handshake of
+// direct TLS, and hangs up. It needs no login. It blocks until Postgres has answered or ctx is done. Errors: *DialError, several of them joined.
 func (d *Dialer) Probe(ctx context.Context) error {
 	var all []error
 	for _, host := range d.p.Hosts {
@@ -23,6 +23,9 @@ func (d *Dialer) Probe(ctx context.Context) error {
 }
 
 func (d *Dialer) probe(ctx context.Context, host Address) error {
+	if d.p.DirectTLS && d.encryption(host) == always {
+		return d.probeTLS(ctx, host)
+	}
 	nc, err := d.p.DialContext(ctx, host.Network, host.Addr)
 	if err != nil {
 		return err
@@ -36,4 +39,16 @@ func (d *Dialer) probe(ctx context.Context, host Address) error {
 	var answer [1]byte
 	_, err = io.ReadFull(nc, answer[:])
 	return err
+}
+
+func (d *Dialer) probeTLS(ctx context.Context, host Address) error {
+	l, err := d.open(ctx, host, host.Addr, always)
+	if e, ok := errors.AsType[*DialError](err); ok {
+		return e.Err
+	}
+	if err != nil {
+		return err
+	}
+	l.stop()
+	return l.raw.Close()
 }

@@ -26,6 +26,7 @@ func (k *checker) tenants() {
 		k.backend(at+".backend", list[i].Backend)
 		k.databases(at+".databases", list[i].Databases)
 		k.auth(at, &list[i])
+		k.login(at, &list[i])
 		k.pools(at, &list[i])
 		k.roles(at+".roles", list[i].Roles)
 	}
@@ -37,6 +38,9 @@ func (k *checker) backend(at string, b Backend) {
 		k.add(at+".host", "must have at least one host")
 	}
 	k.together(at, "cert_file", b.CertFile, "key_file", b.KeyFile)
+	if weak := b.TLSMode == TLSDisable || b.TLSMode == TLSPrefer; weak && b.TLSNegotiation == TLSDirect && k.sound(at+".tls_mode") {
+		k.add(at+".tls_negotiation", "direct needs %s.tls_mode require, verify-ca or verify-full, not %s", at, b.TLSMode)
+	}
 	names := make([]string, len(b.Settings))
 	for i, s := range b.Settings {
 		names[i] = strings.ToLower(s.Name)
@@ -86,7 +90,8 @@ const noUsersHint = "set it or auth.query, or auth.method to trust"
 
 // needsUsers reports whether nobody could log in to t without a users file.
 func (k *checker) needsUsers(at string, t *Tenant) bool {
-	return t.Auth.Query == "" && t.Auth.Method != AuthTrust && !t.URLLogin && k.sound(at+".auth.query", at+".auth.method")
+	secretless := t.Auth.Method == AuthTrust || t.Auth.Method == AuthCert || t.Auth.Method == AuthPeer
+	return t.Auth.Query == "" && !secretless && !t.URLLogin && k.sound(at+".auth.query", at+".auth.method")
 }
 
 // usersFile looks for the users file of the i-th tenant. The default is given up if it does not exist and is not

@@ -228,6 +228,7 @@ tenants:
     backend: {host: env(TEST_HOST)}
     network: {allowed_cidrs: [env(TEST_NET)]}
     service: {role: env(TEST_NESTED)}
+tls: {cert_file: c.pem, key_file: k.pem}
 `)
 	tn := c.Tenants[0]
 	got := []any{c.Admin.Token.Reveal(), tn.PoolSize, tn.RequireTLS, tn.Backend.Hosts[0].String(), fmt.Sprint(tn.Network.AllowedCIDRs), tn.Service.Role}

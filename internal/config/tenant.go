@@ -59,12 +59,19 @@ const (
 	TLSVerifyFull TLSMode = "verify-full"
 )
 
+// What Backend.TLSNegotiation can be: libpq's words for sslnegotiation.
+const (
+	TLSPostgres = "postgres"
+	TLSDirect   = "direct"
+)
+
 // Backend is where Postgres is and how it is reached.
 type Backend struct {
 	// Hosts has at least one element, each with its port.
 	Hosts          []HostPort    `key:"host" doc:"host, or a list of host[:port], tried in order; a path is the folder of a Unix socket" default:"127.0.0.1" single:"yes" reload:"live"`
 	Port           int           `key:"port" doc:"port of the hosts that do not name one" default:"5433" min:"1" max:"65535" reload:"live"`
 	TLSMode        TLSMode       `key:"tls_mode" doc:"as libpq's sslmode" shown:"prefer if every host is loopback or a Unix socket, else verify-full" oneof:"disable prefer require verify-ca verify-full" reload:"live"`
+	TLSNegotiation string        `key:"tls_negotiation" doc:"how TLS begins; postgres: by a request; direct: at once, as PostgreSQL 17 and newer take it, with tls_mode require or stronger" default:"postgres" oneof:"postgres direct" reload:"live"`
 	CAFile         string        `key:"ca_file" doc:"authorities that sign Postgres's certificate, PEM; empty: those of the system" unit:"file" path:"yes" reload:"live"`
 	CertFile       string        `key:"cert_file" doc:"client certificate towards Postgres, PEM" unit:"file" path:"yes" reload:"live"`
 	KeyFile        string        `key:"key_file" doc:"its private key, PEM" unit:"file" path:"yes" reload:"live"`
@@ -72,7 +79,7 @@ type Backend struct {
 	ConnectTimeout time.Duration `key:"connect_timeout" doc:"for connecting to Postgres and logging in" unit:"duration" default:"5s" min:"1ms" reload:"live"`
 	MaxLifetime    time.Duration `key:"max_lifetime" doc:"a backend older than this is replaced when it is free; 0s: never" unit:"duration" default:"1h" min:"0s" reload:"live"`
 	IdleTimeout    time.Duration `key:"idle_timeout" doc:"a backend unused for this long is closed; 0s: never" unit:"duration" default:"10m" min:"0s" reload:"live"`
-	MinBackends    int           `key:"min_backends" doc:"backends kept warm per pool" unit:"backends" min:"0" max:"1000000" reload:"live"`
+	MinBackends    int           `key:"min_backends" doc:"backends kept warm per pool, from its first client on and with the start-up parameters of its last" unit:"backends" min:"0" max:"1000000" reload:"live"`
 	Settings       []Setting     `key:"settings" doc:"settings that every backend starts with" unit:"name=value" reload:"live"`
 }
 
@@ -112,7 +119,7 @@ type Auth struct {
 	Method AuthMethod `key:"method" doc:"auto: by the stored secret, never weaker" default:"auto" oneof:"auto trust password md5 scram-sha-256 cert jwt peer" reload:"live"`
 	// UsersFile is empty if there is none: also if the file does not name it, the default does not exist and
 	// nothing needs it.
-	UsersFile  string        `key:"users_file" doc:"lines of a role and its password or verifier, both in double quotes; the format of PgBouncer's userlist.txt; may be missing at its default if query is set or method is trust" unit:"file" default:"users.txt" path:"yes" reload:"live"`
+	UsersFile  string        `key:"users_file" doc:"lines of a role and its password or verifier, both in double quotes; the format of PgBouncer's userlist.txt; may be missing at its default if query is set or method is trust, cert or peer" unit:"file" default:"users.txt" path:"yes" reload:"live"`
 	Query      string        `key:"query" doc:"SELECT role, verifier[, valid_until] FROM … WHERE role = $1; runs as the service role, in its database" unit:"SQL" reload:"live"`
 	QueryCache time.Duration `key:"query_cache" doc:"how long its answer is used" unit:"duration" default:"30s" min:"0s" reload:"live"`
 }

@@ -23,7 +23,7 @@ func features() []feature {
 		{"bans.after", "anything but 0", empty},
 		{"state_dir", "anything but empty", empty},
 		{"watch", "all", not("all")},
-		{"tenants[].auth.method", "cert, jwt, peer", not("cert", "jwt", "peer")},
+		{"tenants[].auth.method", "jwt", not("jwt")},
 		{"tenants[].network.managed_by", "api", not("api")},
 		{"tenants[].state_check", "learn", not("learn")},
 		{"tenants[].observe_transaction_mode", "true", empty},

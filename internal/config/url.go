@@ -216,6 +216,12 @@ func (u *urlReader) parameter(name, value string) {
 			return
 		}
 		t.Backend.ConnectTimeout = time.Duration(n) * time.Second
+	case "sslnegotiation":
+		if value != TLSPostgres && value != TLSDirect {
+			u.problem("sslnegotiation must be postgres or direct")
+			return
+		}
+		t.Backend.TLSNegotiation = value
 	case "application_name":
 		t.Backend.Settings = append(t.Backend.Settings, Setting{Name: name, Value: value})
 	default:
@@ -229,7 +235,6 @@ func (u *urlReader) other(name, value string) {
 		"channel_binding":      {"disable", "prefer"},
 		"gssencmode":           {"disable", "prefer"},
 		"load_balance_hosts":   {"disable"},
-		"sslnegotiation":       {"postgres"},
 		"target_session_attrs": {"any"},
 	}
 	switch values, known := accepted[name]; {

@@ -9,19 +9,30 @@ import (
 )
 
 // ErrAgain is Read's answer when there is nothing to read now. Readable will be called when there is.
-var ErrAgain = errors.New("nothing to read now")
+var ErrAgain error = again{}
 
-// ShutdownTimeout is how long Shutdown waits for the peer.
-const ShutdownTimeout = 5 * time.Second
+// again is ErrAgain's type. Being temporary, it does not end a *tls.Conn that reads from a Switch.
+type again struct{}
+
+func (again) Error() string   { return "nothing to read now" }
+func (again) Timeout() bool   { return false }
+func (again) Temporary() bool { return true }
+
+const (
+	// ShutdownTimeout is how long Shutdown waits for the peer.
+	ShutdownTimeout = 5 * time.Second
+	// turnBudget is how much a connection may read in one turn of its loop: the others come before the rest.
+	turnBudget = 4 * BufferSize
+)
 
 // Handler is told what happens to a connection, on the connection's loop. It must not block.
 type Handler interface {
 	// Readable is called when Read has something to say: bytes, the end, or an error. It reads until ErrAgain or an
-	// error, or says Want(false); it is not called again for what it leaves.
+	// error, or says Want(false); it is not called again for what it leaves. ErrAgain may also mean that others come first.
 	Readable()
 	// Drained is called when all that was written has been handed to the network.
 	Drained()
-	// Panicked is called after one of the other two has panicked.
+	// Panicked is called after one of the other two has panicked. If it panics as well, the connection is closed.
 	Panicked(v any, stack []byte)
 }
 
@@ -33,10 +44,12 @@ type Conn struct {
 
 	paused   bool // the handler does not want to be told that it can read
 	closed   bool
+	queued   bool // in the loop's ready list
 	shutting bool // Shutdown was called: the handler hears nothing more
-	half     bool // our side of the connection is closed
-	done     bool // shutting, and the peer's side is closed
-	linger   Timer
+	done     bool // nothing comes any more: the end, or an error, has been read
+	turn     uint32
+	spent    int    // bytes that were read in turn
+	linger   *Timer // of Shutdown
 }
 
 // transport is how bytes come and go: on a descriptor that the loop polls itself, or by goroutines.
@@ -44,19 +57,26 @@ type transport interface {
 	read(p []byte) (n int, err error) // ErrAgain if there is nothing
 	write(p []byte)                   // copies what it cannot send now; an error is read's to tell
 	unsent() int
-	failed() error // why nothing can be written any more
-	resume()       // the handler wants to read again: it is to be told if there is something
-	closeWrite()
+	failed() error  // why nothing can be written any more
+	resume()        // the handler wants to read again: it is to be told what comes
+	buffered() bool // read has something to say that the handler will not be told by itself
+	closeWrite()    // called when nothing is unsent, and again if it has left something unsent and that is sent
 	close()
 }
 
-// Adopt makes nc belong to the loop, with h as its handler. The caller gives nc away: nothing else may use it any more.
-// To be called on the loop.
+// Adopt makes nc belong to the loop, with h as its handler. The caller gives nc away: nothing else may use it any more,
+// nor the state of a *tls.Conn, of which only what the connection goes on with is kept. To be called on the loop.
 func (l *Loop) Adopt(nc net.Conn, h Handler) *Conn {
+	if s, ok := nc.(*Switch); ok {
+		nc = s.inner
+	}
 	c := &Conn{loop: l, handler: h}
 	l.conns[c] = struct{}{}
 	if c.t = l.adoptPolled(nc, c); c.t == nil {
 		c.t = newGoConn(nc, c)
+	}
+	if c.t.buffered() {
+		l.enqueue(c)
 	}
 	return c
 }
@@ -65,24 +85,42 @@ func (l *Loop) Adopt(nc net.Conn, h Handler) *Conn {
 //
 // Errors: ErrAgain if there is nothing now, io.EOF at the end, else what the connection says, write errors included.
 func (c *Conn) Read(p []byte) (n int, err error) {
-	if c.closed {
+	switch {
+	case c.closed:
 		return 0, net.ErrClosed
+	case len(p) == 0:
+		return 0, nil
+	case c.turn != c.loop.turnNo:
+		c.turn, c.spent = c.loop.turnNo, 0
+	case c.spent >= turnBudget:
+		if c.t.buffered() {
+			c.loop.enqueue(c)
+		}
+		return 0, ErrAgain
 	}
-	return c.t.read(p)
+	n, err = c.t.read(p)
+	c.spent += n
+	c.done = c.done || err != nil && !errors.Is(err, ErrAgain)
+	return n, err
 }
 
 // Want says whether the handler is to be told that it can read. At first it is.
 func (c *Conn) Want(read bool) {
 	resumed := c.paused && read
 	c.paused = !read
-	if resumed && !c.closed {
-		c.t.resume()
+	if !resumed || c.closed {
+		return
+	}
+	c.t.resume()
+	if c.t.buffered() {
+		c.loop.enqueue(c)
 	}
 }
 
-// Write sends p, or queues what the network does not take now, of which it makes a copy. An error is told by Read.
+// Write sends p, or queues what the network does not take now, of which it makes a copy. An error is told by Read. After
+// Shutdown it does nothing.
 func (c *Conn) Write(p []byte) {
-	if len(p) > 0 && !c.closed {
+	if len(p) > 0 && !c.closed && !c.shutting {
 		c.t.write(p)
 	}
 }
@@ -90,13 +128,18 @@ func (c *Conn) Write(p []byte) {
 // Unsent returns how many bytes have been written and not been handed to the network yet.
 func (c *Conn) Unsent() int { return c.t.unsent() }
 
+// Broken reports whether nothing can be written any more. The handler's Readable is called when that happens.
+func (c *Conn) Broken() bool { return c.closed || c.t.failed() != nil }
+
 // Close closes the connection at once, whatever is unsent. The handler hears nothing more.
 func (c *Conn) Close() {
 	if c.closed {
 		return
 	}
 	c.closed = true
-	c.linger.Stop()
+	if c.linger != nil {
+		c.linger.Stop()
+	}
 	delete(c.loop.conns, c)
 	c.t.close()
 }
@@ -108,24 +151,21 @@ func (c *Conn) Shutdown() {
 	if c.closed || c.shutting {
 		return
 	}
-	c.shutting = true
-	c.loop.Start(&c.linger, ShutdownTimeout, c.Close)
+	c.shutting, c.linger = true, new(Timer)
+	c.loop.Start(c.linger, ShutdownTimeout, c.Close)
 	c.Want(true)
 	if c.t.unsent() == 0 {
-		c.halfClose()
+		c.finish()
 	}
 }
 
-// halfClose tells the peer that nothing more comes.
-func (c *Conn) halfClose() {
-	switch {
-	case c.half:
-	case c.t.failed() != nil:
+// finish ends our side, everything having been sent, and with it the connection if the peer's has ended.
+func (c *Conn) finish() {
+	if c.done || c.t.failed() != nil {
 		c.Close()
-	default:
-		c.half = true
-		c.t.closeWrite()
+		return
 	}
+	c.t.closeWrite()
 }
 
 // readable tells the handler that it can read.
@@ -144,10 +184,8 @@ func (c *Conn) readable() {
 func (c *Conn) drained() {
 	switch {
 	case c.closed || c.t.unsent() > 0: // old news
-	case c.shutting && c.done:
-		c.Close()
 	case c.shutting:
-		c.halfClose()
+		c.finish()
 	default:
 		defer c.recover()
 		c.handler.Drained()
@@ -155,9 +193,21 @@ func (c *Conn) drained() {
 }
 
 func (c *Conn) recover() {
-	if v := recover(); v != nil {
-		c.handler.Panicked(v, debug.Stack())
+	v := recover()
+	if v == nil {
+		return
 	}
+	stack := debug.Stack()
+	c.loop.guard(func() {
+		told := false
+		defer func() {
+			if !told {
+				c.Close()
+			}
+		}()
+		c.handler.Panicked(v, stack)
+		told = true
+	})
 }
 
 // drop reads and forgets what still comes, and closes when nothing can come any more.
@@ -169,8 +219,7 @@ func (c *Conn) drop() {
 		case errors.Is(err, ErrAgain):
 			return
 		case errors.Is(err, io.EOF) && c.t.unsent() > 0:
-			c.done = true // the peer may still read
-			return
+			return // the peer may still read
 		default:
 			c.Close()
 			return

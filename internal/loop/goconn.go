@@ -14,8 +14,9 @@ const (
 // goConn is the portable transport: a goroutine reads ahead at most one buffer, another writes while there is something
 // to write. It works with every net.Conn, TLS included, and in bubbles of testing/synctest.
 type goConn struct {
-	c  *Conn
-	nc net.Conn
+	c    *Conn
+	nc   net.Conn
+	half bool // closeWrite was called
 
 	taken chan struct{} // gives the buffer back to the reading goroutine
 	gone  chan struct{} // closed by close
@@ -59,11 +60,8 @@ func (t *goConn) read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-func (t *goConn) resume() {
-	if t.handed {
-		t.c.loop.post(event{conn: t.c, kind: eventReadable})
-	}
-}
+func (t *goConn) resume()        {}
+func (t *goConn) buffered() bool { return t.handed }
 
 func (t *goConn) write(p []byte) {
 	t.mu.Lock()
@@ -104,6 +102,10 @@ func (t *goConn) closer() {
 }
 
 func (t *goConn) closeWrite() {
+	if t.half {
+		return
+	}
+	t.half = true
 	w, ok := t.nc.(interface{ CloseWrite() error })
 	if !ok {
 		t.c.Close()

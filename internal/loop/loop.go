@@ -4,9 +4,9 @@
 // and whatever else the caller keeps per loop are touched on that goroutine only, so that none of it needs a lock. A
 // handler never blocks. The rest of the process reaches a loop by Post.
 //
-// On Linux a loop waits with epoll and reads and writes plain TCP and Unix connections itself: an idle connection has no
-// goroutine and no buffer. Elsewhere, in a loop made with Portable, and for other connections, such as TLS, goroutines read
-// and write for it; handlers and ownership are the same.
+// On Linux a loop waits with epoll and reads and writes TCP and Unix connections itself, and TCP connections under TLS that
+// was set up over a Switch: an idle connection has no goroutine and no buffer. Elsewhere, in a loop made with Portable, and
+// for other connections goroutines read and write for it; handlers and ownership are the same.
 package loop
 
 import (
@@ -32,13 +32,16 @@ type Loop struct {
 	ended bool // Run takes no more events
 
 	// What follows belongs to the loop's goroutine.
-	now    time.Time
-	buf    []byte
-	spare  []event
-	stop   bool
-	conns  map[*Conn]struct{}
-	timers map[time.Duration]*timerList
-	lists  []*timerList // the same, for going through
+	now       time.Time
+	turnNo    uint32
+	buf       []byte
+	spare     []event
+	ready     []*Conn // to be told in the next turn that they can read
+	lastReady []*Conn
+	stop      bool
+	conns     map[*Conn]struct{}
+	timers    map[time.Duration]*timerList
+	lists     []*timerList // the same, for going through
 }
 
 // event is something for the loop to do: a function to call, or news of a connection.
@@ -107,7 +110,9 @@ func (l *Loop) Run() {
 
 func (l *Loop) runPolled() {
 	for !l.stop {
-		l.poller.wait(l, l.untilNextTimeout())
+		n := l.poller.wait(l, l.untilNextTimeout())
+		l.begin()
+		l.poller.dispatch(n)
 		l.turn()
 		l.fireTimers()
 	}
@@ -122,9 +127,30 @@ func (l *Loop) runPortable() {
 		case <-l.wake:
 		case <-timer.C:
 		}
-		l.now = time.Now()
+		l.begin()
 		l.turn()
 		l.fireTimers()
+	}
+}
+
+// begin begins a turn with what the last one has put off.
+func (l *Loop) begin() {
+	l.now = time.Now()
+	l.turnNo++
+	ready := l.ready
+	l.ready = l.lastReady[:0]
+	for i, c := range ready {
+		ready[i], c.queued = nil, false
+		c.readable()
+	}
+	l.lastReady = ready[:0]
+}
+
+// enqueue has c told in the next turn that it can read.
+func (l *Loop) enqueue(c *Conn) {
+	if !c.queued {
+		c.queued = true
+		l.ready = append(l.ready, c)
 	}
 }
 
@@ -182,7 +208,8 @@ func (l *Loop) pending() bool {
 	return len(l.queue) > 0
 }
 
-// Now returns the time at which the current turn began. To be called on the loop.
+// Now returns the time at which the current turn began, the only one at which the loop reads the clock. To be called on
+// the loop.
 func (l *Loop) Now() time.Time { return l.now }
 
 // Buffer returns the loop's buffer of BufferSize bytes, lent until the handler returns. To be called on the loop.

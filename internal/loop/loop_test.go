@@ -12,17 +12,27 @@ import (
 	"time"
 )
 
+// variant is a way to serve connections.
+type variant struct {
+	name string
+	kind Kind
+	lost bool // nothing is known of crypto/tls's fields
+}
+
 // run gives a loop its goroutine for the time of a test.
-func run(t *testing.T, kind Kind) *Loop {
+func run(t testing.TB, v variant) *Loop {
 	t.Helper()
-	l := newLoop(t, kind)
+	l := newLoop(t, v.kind)
+	if v.lost {
+		loseFields(l)
+	}
 	var wg sync.WaitGroup
 	wg.Go(l.Run)
 	t.Cleanup(func() { l.Stop(); wg.Wait() })
 	return l
 }
 
-func newLoop(t *testing.T, kind Kind) *Loop {
+func newLoop(t testing.TB, kind Kind) *Loop {
 	t.Helper()
 	l, err := New(kind, func(v any, stack []byte) { t.Errorf("panic on the loop: %v\n%s", v, stack) })
 	if err != nil {
@@ -31,11 +41,11 @@ func newLoop(t *testing.T, kind Kind) *Loop {
 	return l
 }
 
-// both runs a test with loops of both kinds.
-func both(t *testing.T, f func(t *testing.T, kind Kind)) {
+// every runs a test with loops of every kind.
+func every(t *testing.T, f func(t *testing.T, v variant)) {
 	t.Parallel()
-	for name, kind := range map[string]Kind{"native": Native, "portable": Portable} {
-		t.Run(name, func(t *testing.T) { t.Parallel(); f(t, kind) })
+	for _, v := range []variant{{name: "native"}, {name: "native, fields lost", lost: true}, {name: "portable", kind: Portable}} {
+		t.Run(v.name, func(t *testing.T) { t.Parallel(); f(t, v) })
 	}
 }
 
@@ -52,6 +62,11 @@ type recorder struct {
 
 func newRecorder() *recorder { return &recorder{heard: make(chan struct{}, 1)} }
 
+// adopter is a Handler that is told its connection.
+type adopter interface{ adopted(*Conn) }
+
+func (r *recorder) adopted(c *Conn) { r.conn = c }
+
 func (r *recorder) Readable() {
 	defer r.tell()
 	if r.on != nil {
@@ -64,11 +79,13 @@ func (r *recorder) Readable() {
 func (r *recorder) readAll() {
 	for {
 		n, err := r.conn.Read(r.conn.loop.Buffer())
-		r.got.Write(r.conn.loop.Buffer()[:n])
-		if err != nil {
-			if !errors.Is(err, ErrAgain) {
-				r.err = err
-			}
+		switch {
+		case err == nil:
+			r.got.Write(r.conn.loop.Buffer()[:n])
+		case errors.Is(err, ErrAgain):
+			return
+		default:
+			r.err = err
 			return
 		}
 	}
@@ -84,9 +101,9 @@ func (r *recorder) tell() {
 }
 
 // until waits, outside of the loop, until cond holds on it.
-func (r *recorder) until(t *testing.T, l *Loop, what string, cond func() bool) {
+func (r *recorder) until(t testing.TB, l *Loop, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		ok := false
 		l.Do(func() { ok = cond() })
@@ -102,7 +119,22 @@ func (r *recorder) until(t *testing.T, l *Loop, what string, cond func() bool) {
 }
 
 // pair returns a connection adopted by l and its peer.
-func pair(t *testing.T, l *Loop, r *recorder) (peer *net.TCPConn) {
+func pair(t testing.TB, l *Loop, r *recorder) (peer *net.TCPConn) {
+	t.Helper()
+	near, far := dial(t)
+	l.Do(func() { r.conn = l.Adopt(near, r) })
+	return far
+}
+
+// dial returns the two ends of a connection, which is closed at the end of the test.
+func dial(t testing.TB) (near, far *net.TCPConn) {
+	t.Helper()
+	near, far = connect(t)
+	t.Cleanup(func() { _ = near.Close(); _ = far.Close() })
+	return near, far
+}
+
+func connect(t testing.TB) (near, far *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -117,15 +149,13 @@ func pair(t *testing.T, l *Loop, r *recorder) (peer *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = out.Close() })
-	l.Do(func() { r.conn = l.Adopt(in, r) })
-	return out.(*net.TCPConn)
+	return in.(*net.TCPConn), out.(*net.TCPConn)
 }
 
-func TestReadAndEnd(t *testing.T) { both(t, readAndEnd) }
+func TestReadAndEnd(t *testing.T) { every(t, readAndEnd) }
 
-func readAndEnd(t *testing.T, kind Kind) {
-	l, r := run(t, kind), newRecorder()
+func readAndEnd(t *testing.T, v variant) {
+	l, r := run(t, v), newRecorder()
 	peer := pair(t, l, r)
 	want := strings.Repeat("0123456789", 50_000)
 	go func() { _, _ = io.WriteString(peer, want); _ = peer.CloseWrite() }()
@@ -135,10 +165,10 @@ func readAndEnd(t *testing.T, kind Kind) {
 	}
 }
 
-func TestWriteQueuesWhatThePeerDoesNotTake(t *testing.T) { both(t, writeQueuesWhatThePeerDoesNotTake) }
+func TestWriteQueuesWhatThePeerDoesNotTake(t *testing.T) { every(t, writeQueuesWhatThePeerDoesNotTake) }
 
-func writeQueuesWhatThePeerDoesNotTake(t *testing.T, kind Kind) {
-	l, r := run(t, kind), newRecorder()
+func writeQueuesWhatThePeerDoesNotTake(t *testing.T, v variant) {
+	l, r := run(t, v), newRecorder()
 	peer := pair(t, l, r)
 	chunk := bytes.Repeat([]byte("x"), 1<<20)
 	l.Do(func() {
@@ -153,11 +183,11 @@ func writeQueuesWhatThePeerDoesNotTake(t *testing.T, kind Kind) {
 }
 
 func TestPausedHandlerIsToldWhenItWantsToRead(t *testing.T) {
-	both(t, pausedHandlerIsToldWhenItWantsToRead)
+	every(t, pausedHandlerIsToldWhenItWantsToRead)
 }
 
-func pausedHandlerIsToldWhenItWantsToRead(t *testing.T, kind Kind) {
-	l, r := run(t, kind), newRecorder()
+func pausedHandlerIsToldWhenItWantsToRead(t *testing.T, v variant) {
+	l, r := run(t, v), newRecorder()
 	peer := pair(t, l, r)
 	l.Do(func() { r.conn.Want(false) })
 	if _, err := io.WriteString(peer, "hello"); err != nil {
@@ -173,10 +203,10 @@ func pausedHandlerIsToldWhenItWantsToRead(t *testing.T, kind Kind) {
 	r.until(t, l, "hello", func() bool { return r.got.String() == "hello" })
 }
 
-func TestPanicInAHandlerReachesTheHandler(t *testing.T) { both(t, panicInAHandlerReachesTheHandler) }
+func TestPanicInAHandlerReachesTheHandler(t *testing.T) { every(t, panicInAHandlerReachesTheHandler) }
 
-func panicInAHandlerReachesTheHandler(t *testing.T, kind Kind) {
-	l, r := run(t, kind), newRecorder()
+func panicInAHandlerReachesTheHandler(t *testing.T, v variant) {
+	l, r := run(t, v), newRecorder()
 	r.on = func(*recorder) { panic("boom") }
 	peer := pair(t, l, r)
 	if _, err := io.WriteString(peer, "x"); err != nil {
@@ -189,10 +219,10 @@ func panicInAHandlerReachesTheHandler(t *testing.T, kind Kind) {
 	}
 }
 
-func TestShutdownDeliversTheLastBytes(t *testing.T) { both(t, shutdownDeliversTheLastBytes) }
+func TestShutdownDeliversTheLastBytes(t *testing.T) { every(t, shutdownDeliversTheLastBytes) }
 
-func shutdownDeliversTheLastBytes(t *testing.T, kind Kind) {
-	l, r := run(t, kind), newRecorder()
+func shutdownDeliversTheLastBytes(t *testing.T, v variant) {
+	l, r := run(t, v), newRecorder()
 	peer := pair(t, l, r)
 	go func() { // a peer that still talks
 		_, _ = peer.Write(bytes.Repeat([]byte("x"), 4<<20))

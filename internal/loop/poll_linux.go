@@ -1,21 +1,23 @@
 package loop
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxEvents is how many sockets are reported at once.
-const maxEvents = 256
+const (
+	// maxEvents is how many sockets are reported at once.
+	maxEvents = 256
+	// wakeSlot stands for the eventfd where epoll reports a connection's slot.
+	wakeSlot = -1
+)
 
 // poller waits for descriptors with epoll, level-triggered. It belongs to its loop but for wake.
 type poller struct {
@@ -23,8 +25,10 @@ type poller struct {
 	eventfd  int
 	asleep   atomic.Bool // a post has to wake the loop
 	events   [maxEvents]unix.EpollEvent
-	conns    map[int32]*pollConn // by descriptor
-	nextTurn uint32              // generation of the next descriptor, so that a stale event is recognised
+	conns    []*pollConn // by slot, which epoll reports; nil: free
+	free     []int32     // slots of conns
+	lastConn uint32      // generation of the last connection, so that an event for one before in its slot is recognised
+	tls      tlsScratch
 }
 
 func newPoller() (*poller, error) {
@@ -37,8 +41,8 @@ func newPoller() (*poller, error) {
 		_ = unix.Close(ep)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	p := &poller{epoll: ep, eventfd: ev, conns: make(map[int32]*pollConn)}
-	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, ev, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(ev)}); err != nil {
+	p := &poller{epoll: ep, eventfd: ev, tls: tlsScratch{fields: findTLSFields()}}
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, ev, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeSlot}); err != nil {
 		p.close()
 		return nil, fmt.Errorf("epoll_ctl: %w", err)
 	}
@@ -59,8 +63,8 @@ func (p *poller) wake() {
 	}
 }
 
-// wait waits until a socket is ready, the time is over or wake is called, and deals with the sockets.
-func (p *poller) wait(l *Loop, d time.Duration) {
+// wait waits until a socket is ready, the time is over or wake is called, and returns how many events there are.
+func (p *poller) wait(l *Loop, d time.Duration) int {
 	ms := int((d + time.Millisecond - 1) / time.Millisecond)
 	p.asleep.Store(true)
 	if l.pending() {
@@ -68,13 +72,17 @@ func (p *poller) wait(l *Loop, d time.Duration) {
 	}
 	n, err := unix.EpollWait(p.epoll, p.events[:], ms)
 	p.asleep.Store(false)
-	l.now = time.Now()
 	if err != nil { // EINTR; the others are bugs
-		return
+		return 0
 	}
+	return n
+}
+
+// dispatch deals with the n events that wait has found.
+func (p *poller) dispatch(n int) {
 	for i := range p.events[:n] {
 		e := &p.events[i]
-		if e.Fd == int32(p.eventfd) {
+		if e.Fd == wakeSlot {
 			var b [8]byte
 			_, _ = unix.Read(p.eventfd, b[:])
 			continue
@@ -85,45 +93,48 @@ func (p *poller) wait(l *Loop, d time.Duration) {
 	}
 }
 
-// pollConn is the transport on a descriptor of our own, which no one else reads, writes or closes.
-type pollConn struct {
-	c          *Conn
-	p          *poller
-	fd         int
-	generation uint32
-	interest   uint32 // what epoll is asked for
-	hasInput   bool   // a read may find something
-	ended      bool   // the end, or an error, has been read
-	hung       bool   // it has left epoll: the peer hung up while nobody read
-	out        []byte // unsent
-	writeErr   error
+// add gives t a slot and has epoll report what comes.
+func (p *poller) add(t *pollConn) error {
+	slot := int32(len(p.conns))
+	if last := len(p.free) - 1; last >= 0 {
+		slot, p.free = p.free[last], p.free[:last]
+	} else {
+		p.conns = append(p.conns, nil)
+	}
+	p.lastConn++
+	t.p, t.slot, t.generation = p, slot, p.lastConn
+	if err := t.ask(unix.EPOLL_CTL_ADD, unix.EPOLLIN|unix.EPOLLRDHUP); err != nil {
+		p.free = append(p.free, slot)
+		return err
+	}
+	p.conns[slot] = t
+	return nil
 }
 
-// adoptPolled takes the descriptor out of a plain TCP or Unix connection. It returns nil if nc is something else, or if
-// the loop polls none; nc is untouched then.
+func (p *poller) remove(t *pollConn) {
+	p.conns[t.slot] = nil
+	p.free = append(p.free, t.slot)
+}
+
+// adoptPolled takes the descriptor out of a TCP or Unix connection, or out of a TCP connection under TLS that was set up
+// over a Switch. It returns nil if nc is something else, or if the loop polls none; nc is untouched then.
 func (l *Loop) adoptPolled(nc net.Conn, c *Conn) transport {
 	if l.poller == nil {
 		return nil
 	}
-	switch nc.(type) {
+	switch nc := nc.(type) {
 	case *net.TCPConn, *net.UnixConn:
-	default:
-		return nil
+		t := &pollConn{c: c}
+		if t.take(l.poller, nc.(syscall.Conn)) == nil {
+			_ = nc.Close()
+			return t
+		}
+	case *tls.Conn:
+		if t := l.adoptTLS(nc, c); t != nil {
+			return t
+		}
 	}
-	fd, err := detach(nc.(syscall.Conn))
-	if err != nil {
-		return nil
-	}
-	p := l.poller
-	p.nextTurn++
-	t := &pollConn{c: c, p: p, fd: fd, generation: p.nextTurn}
-	if t.ask(unix.EPOLL_CTL_ADD, unix.EPOLLIN|unix.EPOLLRDHUP) != nil {
-		_ = unix.Close(fd)
-		return nil
-	}
-	_ = nc.Close()
-	p.conns[int32(fd)] = t
-	return t
+	return nil
 }
 
 // detach duplicates the descriptor: the copy shares the socket, and its being non-blocking, but no owner.
@@ -138,146 +149,4 @@ func detach(sc syscall.Conn) (fd int, err error) {
 		return 0, err
 	}
 	return fd, dupErr
-}
-
-func (t *pollConn) ask(op int, events uint32) error {
-	t.interest = events
-	return unix.EpollCtl(t.p.epoll, op, t.fd, &unix.EpollEvent{Events: events, Fd: int32(t.fd), Pad: int32(t.generation)})
-}
-
-// ready deals with what epoll reports.
-func (t *pollConn) ready(events uint32) {
-	if events&unix.EPOLLOUT != 0 {
-		t.flush()
-	}
-	if t.c.closed || events&^unix.EPOLLOUT == 0 {
-		return
-	}
-	t.hasInput = true
-	if t.ended || t.writeErr != nil || t.c.paused && !t.c.shutting {
-		t.pause(events)
-		return
-	}
-	t.c.readable()
-}
-
-// pause takes the interest in reading back, which is left until something comes. A peer that has hung up would be
-// reported with no interest set either: it leaves epoll.
-func (t *pollConn) pause(events uint32) {
-	if events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		t.hung = true
-		_ = t.ask(unix.EPOLL_CTL_DEL, 0)
-		return
-	}
-	_ = t.ask(unix.EPOLL_CTL_MOD, t.interest&^(unix.EPOLLIN|unix.EPOLLRDHUP))
-}
-
-func (t *pollConn) resume() {
-	switch {
-	case t.hung:
-	case t.interest&unix.EPOLLIN == 0:
-		_ = t.ask(unix.EPOLL_CTL_MOD, t.interest|unix.EPOLLIN|unix.EPOLLRDHUP)
-	}
-	if t.hasInput || t.hung {
-		t.hasInput = true
-		t.c.loop.post(event{conn: t.c, kind: eventReadable})
-	}
-}
-
-// read reads once. A short read means that there is no more now: the next one is not tried before epoll reports it.
-func (t *pollConn) read(p []byte) (n int, err error) {
-	if !t.hasInput {
-		if t.writeErr != nil {
-			return 0, t.writeErr
-		}
-		return 0, ErrAgain
-	}
-	for {
-		r, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(t.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		n = int(r)
-		switch {
-		case errno == syscall.EINTR:
-			continue
-		case errno == syscall.EAGAIN:
-			t.hasInput = false
-			if t.writeErr != nil {
-				return 0, t.writeErr
-			}
-			return 0, ErrAgain
-		case errno != 0:
-			t.ended = true
-			return 0, os.NewSyscallError("read", errno)
-		case n == 0:
-			t.ended = true
-			return 0, io.EOF
-		}
-		t.hasInput = n == len(p) || t.hung
-		return n, nil
-	}
-}
-
-func (t *pollConn) write(p []byte) {
-	if t.writeErr != nil {
-		return
-	}
-	if len(t.out) == 0 {
-		p = p[t.send(p):]
-	}
-	if len(p) == 0 || t.writeErr != nil {
-		return
-	}
-	t.out = append(t.out, p...)
-	if !t.hung && t.interest&unix.EPOLLOUT == 0 {
-		_ = t.ask(unix.EPOLL_CTL_MOD, t.interest|unix.EPOLLOUT)
-	}
-}
-
-// send writes once and returns how much was taken.
-func (t *pollConn) send(p []byte) int {
-	for {
-		r, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(t.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		switch errno {
-		case 0:
-			return int(r)
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0
-		}
-		t.writeErr, t.out, t.hasInput = os.NewSyscallError("write", errno), nil, true
-		t.c.loop.post(event{conn: t.c, kind: eventReadable})
-		return 0
-	}
-}
-
-// flush sends what was queued.
-func (t *pollConn) flush() {
-	if len(t.out) == 0 {
-		return
-	}
-	n := t.send(t.out)
-	if t.writeErr != nil {
-		return
-	}
-	if t.out = t.out[n:]; len(t.out) > 0 {
-		return
-	}
-	t.out = nil
-	_ = t.ask(unix.EPOLL_CTL_MOD, t.interest&^unix.EPOLLOUT)
-	t.c.drained()
-}
-
-func (t *pollConn) unsent() int   { return len(t.out) }
-func (t *pollConn) failed() error { return t.writeErr }
-
-func (t *pollConn) closeWrite() {
-	if unix.Shutdown(t.fd, unix.SHUT_WR) != nil {
-		t.c.Close()
-	}
-}
-
-func (t *pollConn) close() {
-	delete(t.p.conns, int32(t.fd))
-	_ = unix.Close(t.fd)
-	t.out = nil
 }

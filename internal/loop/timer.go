@@ -51,12 +51,13 @@ func (t *Timer) Running() bool { return t.next != nil }
 // idleWait is how long a loop with no timer waits at most.
 const idleWait = time.Hour
 
+// untilNextTimeout returns how long the loop may wait, from the beginning of the turn that ends: a timer is late by what that
+// took, for which the clock is not read a second time.
 func (l *Loop) untilNextTimeout() time.Duration {
-	if len(l.lists) == 0 {
-		return idleWait
+	if len(l.ready) > 0 {
+		return 0
 	}
 	wait := idleWait
-	now := time.Now()
 	for i := 0; i < len(l.lists); i++ {
 		list := l.lists[i]
 		first := list.root.next
@@ -66,7 +67,7 @@ func (l *Loop) untilNextTimeout() time.Duration {
 			i--
 			continue
 		}
-		wait = min(wait, first.at.Sub(now))
+		wait = min(wait, first.at.Sub(l.now))
 	}
 	return max(wait, 0)
 }

@@ -39,6 +39,18 @@ func processFamilies() []family {
 					k.limit(b.Max, clean(b.Tenant))
 				}
 			}),
+		process("backend_dial_limit", "Backends of a tenant that may be opened at a time: more while Postgres bears it, half as many when it does not.", tenant,
+			func(p *Process, k sink) {
+				for _, b := range p.Budgets {
+					k.limit(b.DialLimit, clean(b.Tenant))
+				}
+			}),
+		process("backend_dials_waiting", "Backends of a tenant that are to be opened and wait for their turn.", tenant,
+			func(p *Process, k sink) {
+				for _, b := range p.Budgets {
+					k.number(float64(b.DialsWaiting), clean(b.Tenant))
+				}
+			}),
 		process("certificate_expiry_timestamp_seconds", "When the first of the certificates facing clients ends; absent without TLS.", nil,
 			func(p *Process, k sink) {
 				if !p.CertificateExpiry.IsZero() {

@@ -50,8 +50,10 @@ type Process struct {
 
 // Budget is how many backends a tenant has in all its pools, and how many it may have; a Max of 0 is no limit.
 type Budget struct {
-	Tenant    string
-	Used, Max int
+	Tenant       string
+	Used, Max    int
+	DialLimit    int // backends that may be opened at a time
+	DialsWaiting int // that wait for their turn to be opened
 }
 
 // Metrics exports a Source and the events that it is told of. It is a prometheus.Collector, and safe for concurrent use.

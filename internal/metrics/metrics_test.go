@@ -193,7 +193,7 @@ func TestProcessIsExported(t *testing.T) {
 	t.Parallel()
 	m, source := newMetrics(500)
 	source.process = Process{
-		Version: "1.2.3", Budgets: []Budget{{"acme", 12, 80}, {"globex", 3, 0}}, Clients: 40, MaxClients: 10000,
+		Version: "1.2.3", Budgets: []Budget{{"acme", 12, 80, 16, 5}, {"globex", 3, 0, 4, 0}}, Clients: 40, MaxClients: 10000,
 		CertificateExpiry: time.Unix(1900000000, 0), Draining: true, Loops: 2,
 	}
 	got := samples(t, m)
@@ -314,7 +314,7 @@ func TestNamesInOtherEncodingsDoNotBreakTheScrape(t *testing.T) {
 func TestEveryFamilyOfTheCatalogueIsExported(t *testing.T) {
 	t.Parallel()
 	m, source := newMetrics(500, busy())
-	source.process = Process{Budgets: []Budget{{"acme", 1, 2}}, MaxClients: 1, CertificateExpiry: time.Now()}
+	source.process = Process{Budgets: []Budget{{"acme", 1, 2, 3, 4}}, MaxClients: 1, CertificateExpiry: time.Now()}
 	m.Refused("acme", "session", "x")
 	m.LoginFailed("acme", "alice")
 	m.BackendLoginFailed("acme", "x")

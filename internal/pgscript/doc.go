@@ -5,4 +5,7 @@
 // transactions, settings, prepared statements, portals, COPY and queries that take time. Both sides read and write with
 // pgproto3's Frontend and Backend, which are independent of the product's own framing, and all waiting suits synctest
 // bubbles.
+//
+// A Script is a conversation with any server, a real one too: Play sends it, legal or not, cut into writes as one likes, and
+// writes down to the byte what came.
 package pgscript

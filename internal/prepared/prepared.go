@@ -22,6 +22,11 @@ type Statement struct {
 	Scanned bool
 	Proven  bool // some backend has prepared it
 
+	// Result tells apart what clients have been told that it returns: names and types of columns; 0 if they have not asked.
+	// Changed says that it returns something else now: Postgres would refuse to run it.
+	Result  uint64
+	Changed bool
+
 	seen  bool   // it has been an unnamed statement before, see Table.SeenBefore
 	body  string // query, NUL, parameter types: a Parse message without its name
 	table *Table
@@ -147,6 +152,13 @@ func (t *Table) Age() {
 	}
 }
 
+// Forget has s not shared any more. Clients that have it keep it.
+func (t *Table) Forget(s *Statement) {
+	if t.byBody[s.body] == s {
+		delete(t.byBody, s.body)
+	}
+}
+
 // SeenBefore takes note that s, which is shared, is a client's unnamed statement, and reports whether it has been one
 // before. Statements that nobody uses are forgotten when as many others have been seen since.
 func (t *Table) SeenBefore(s *Statement) bool {
@@ -201,6 +213,20 @@ func (c *Client) Swap(name string, s *Statement) (before *Statement) {
 		c.named[name] = s
 	}
 	return before
+}
+
+// NameOf returns a name by which the client knows s; that of the unnamed statement, which is empty, before others, and if it
+// has none.
+func (c *Client) NameOf(s *Statement) string {
+	if c.unnamed == s {
+		return ""
+	}
+	for name, other := range c.named {
+		if other == s {
+			return name
+		}
+	}
+	return ""
 }
 
 // Named calls f for each named statement, in no order.

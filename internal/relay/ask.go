@@ -12,17 +12,12 @@ import (
 
 // Statements that Sluice keeps prepared on a backend for itself.
 const (
-	setName    = prepared.Prefix + "set"
-	beginName  = prepared.Prefix + "begin"
-	askName    = prepared.Prefix + "ask"
-	commitName = prepared.Prefix + "commit"
+	setName = prepared.Prefix + "set"
+	askName = prepared.Prefix + "ask"
 )
 
 const (
 	setText = "SELECT pg_catalog.set_config($1, $2, false)"
-	// beginText keeps a client's defaults for transactions away from the question.
-	beginText  = "BEGIN READ ONLY ISOLATION LEVEL READ COMMITTED"
-	commitText = "COMMIT"
 	// askText asks what a session holds past its transactions: rows of s, a setting, its value and its default, or of k and
 	// why the session must keep its backend. $1 is the names of custom settings, $2 whether it may hold advisory locks and $3
 	// whether it may have become another user: looking for these is not cheap. All names are qualified, for a client's
@@ -46,7 +41,6 @@ UNION ALL SELECT 'k', 'temp', NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg
 const (
 	setTypes = "\x00\x02\x00\x00\x00\x19\x00\x00\x00\x19"                 // text, text
 	askTypes = "\x00\x03\x00\x00\x03\xf1\x00\x00\x00\x10\x00\x00\x00\x10" // text[], boolean, boolean
-	noTypes  = "\x00\x00"
 )
 
 // maxCustom bounds the custom settings that a session is asked for.
@@ -107,6 +101,7 @@ func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
 }
 
 // question asks Postgres what the session holds. The client has its answer already; it is the backend's release that waits.
+// What the client sends meanwhile stands behind the question: it must not leave a transaction open, whatever comes of it.
 func (m *Machine) question(toBackend *Out) {
 	m.ask = false
 	if m.doubt == nil {
@@ -116,18 +111,12 @@ func (m *Machine) question(toBackend *Out) {
 	m.p.Counters.Questions++
 	b := toBackend.own()
 	if !m.backend.asked {
-		for _, name := range [...]string{beginName, askName, commitName} { // should an earlier question have failed
-			b = appendClose(b, name)
-			m.push(entry{kind: wire.Close, do: question})
-		}
-		m.backend.asked = true
-		b = m.appendOwnParse(b, beginName, beginText, noTypes, question)
+		b = appendClose(b, askName) // should an earlier question have failed
+		m.push(entry{kind: wire.Close, do: question})
 		b = m.appendOwnParse(b, askName, askText, askTypes, question)
-		b = m.appendOwnParse(b, commitName, commitText, noTypes, question)
+		m.backend.asked = true
 	}
-	b = m.appendOwnRun(b, beginName, question)
 	b = m.appendOwnRun(b, askName, question, arrayText(m.doubt.custom), boolText(m.doubt.locks), boolText(m.doubt.identity))
-	b = m.appendOwnRun(b, commitName, question)
 	m.push(entry{kind: wire.Sync, do: question})
 	toBackend.set(wire.AppendHeader(b, wire.Sync, 0))
 }
@@ -152,7 +141,7 @@ func (m *Machine) row(body []byte, whole bool) {
 }
 
 // answered draws the conclusions. What the client has sent meanwhile is asked about again.
-func (m *Machine) answered(toBackend *Out) {
+func (m *Machine) answered() {
 	a := m.doubt.answer
 	m.doubt.answer = answer{}
 	switch {
@@ -161,9 +150,6 @@ func (m *Machine) answered(toBackend *Out) {
 	case a.failed:
 		m.ask = true // behind the next transaction; till then, and for good if that fails too, the backend stays
 		m.p.Counters.QuestionsFailed++
-		if m.status != 'I' {
-			toBackend.set(m.appendOwnQuery(toBackend.own(), "ROLLBACK"))
-		}
 	case a.keeps != "":
 		m.pin = a.keeps
 	default:

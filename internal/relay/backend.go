@@ -1,9 +1,11 @@
 package relay
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
+	"sluice/internal/prepared"
 	"sluice/internal/sessionstate"
 	"sluice/internal/wire"
 )
@@ -33,7 +35,7 @@ func (m *Machine) FromBackend(p []byte, toBackend, toClient *Out) (n int, err er
 		}
 		total := wire.HeaderLen + body
 		msg := p[n:min(len(p), n+total)]
-		if len(msg) < total && total <= maxReply && (understood(typ) || m.answering()) {
+		if len(msg) < total && total <= maxReply && (understood(typ) || m.answering(typ)) {
 			return n, nil
 		}
 		drop, err := m.reply(typ, msg, len(msg) == total, toBackend, toClient)
@@ -61,10 +63,11 @@ func understood(typ byte) bool {
 	return false
 }
 
-// answering reports whether the next message belongs to the answer to a question of Sluice's.
-func (m *Machine) answering() bool {
+// answering reports whether the next message is to be understood as the answer to a question: of Sluice's about the session,
+// or of the client's about a statement.
+func (m *Machine) answering(typ byte) bool {
 	head := m.q.head()
-	return head != nil && head.do == question
+	return head != nil && (head.do == question || typ == wire.RowDescription && head.kind == wire.Describe && head.stmt != nil)
 }
 
 // settle makes up the replies whose turn has come.
@@ -90,7 +93,9 @@ func (m *Machine) settle(toClient *Out) {
 func (m *Machine) reply(typ byte, msg []byte, whole bool, toBackend, toClient *Out) (drop bool, err error) {
 	body := msg[wire.HeaderLen:]
 	switch typ {
-	case wire.NoticeResponse, wire.NotificationResponse:
+	case wire.NotificationResponse: // for this client: no other has left a channel open
+		return m.gone, nil
+	case wire.NoticeResponse:
 		head := m.q.head()
 		return m.gone || head != nil && head.do.own(), nil
 	case wire.ParameterStatus:
@@ -110,11 +115,15 @@ func (m *Machine) reply(typ byte, msg []byte, whole bool, toBackend, toClient *O
 	if !ok {
 		return true, backendError("message %q in answer to %q", typ, head.kind)
 	}
-	drop = m.gone || head.do == swallow || head.do.own()
+	drop = m.gone || head.do == swallow || head.do == compare || head.do.own()
 	switch typ {
 	case wire.DataRow:
 		if head.do == question {
 			m.row(body, whole)
+		}
+	case wire.RowDescription, wire.NoData:
+		if head.stmt != nil && whole {
+			m.returns(head, body)
 		}
 	case wire.CopyInResponse:
 		m.startCopyIn(toBackend)
@@ -184,6 +193,9 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 		m.p.Counters.Transactions++
 	}
 	asked, own := head.do == question, head.do.own()
+	if !own {
+		m.readies--
+	}
 	m.complete(head)
 	m.q.pop()
 	for next := m.q.head(); next != nil && next.do == marker; next = m.q.head() {
@@ -193,7 +205,7 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 		m.await = false
 	}
 	if asked && !m.gone {
-		m.answered(toBackend)
+		m.answered()
 	}
 	if m.q.len() > 0 {
 		return drop, nil
@@ -230,9 +242,15 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 		return true, fmt.Errorf("%w: %s %s", ErrCarry, f.code, f.message)
 	}
 	drop = m.gone || head.do.own()
-	if head.do == duplicate && f.code == "26000" && !drop {
-		toClient.set(appendDuplicate(toClient.own(), head.name))
-		f.code, drop = "42P05", true
+	if f.code == "26000" && !drop {
+		switch head.do {
+		case duplicate:
+			toClient.set(appendError(toClient.own(), errDuplicate(head.name)))
+			f.code, drop = "42P05", true
+		case stale:
+			toClient.set(appendError(toClient.own(), errStale()))
+			f.code, drop = "0A000", true
+		}
 	}
 	if head.do == question {
 		m.doubt.answer.failed = true
@@ -245,9 +263,24 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 	if endsWithReady(head.kind) {
 		return drop, nil
 	}
+	if !drop && !m.raw && head.stmt != nil {
+		drop = m.rename(msg, head.stmt, toClient)
+	}
 	m.spoil(head, f.code)
 	m.skip()
 	return drop, nil
+}
+
+// rename sends the client an error that speaks of a statement by the name that only the backend knows, with the client's own.
+// It reports false if the error does not.
+func (m *Machine) rename(msg []byte, st *prepared.Statement, toClient *Out) bool {
+	inner := []byte(`"` + st.Name + `"`)
+	if !bytes.Contains(msg, inner) {
+		return false
+	}
+	body := bytes.ReplaceAll(msg[wire.HeaderLen:], inner, []byte(`"`+m.names.NameOf(st)+`"`))
+	toClient.set(append(wire.AppendHeader(toClient.own(), wire.ErrorResponse, len(body)), body...))
+	return true
 }
 
 // spoil has a statement prepared anew that could not be used, perhaps because the schema has changed since.
@@ -259,6 +292,8 @@ func (m *Machine) spoil(head *entry, code string) {
 	case "0A": // the result of a cached plan has changed: by somebody who did not come through Sluice, else it were known
 		m.change = max(m.change, ChangedSchema)
 		m.backend.Spoil(head.stmt)
+		m.table().Forget(head.stmt)
+		head.stmt.Changed = true
 	case "42", "XX": // undefined or ambiguous names, lookups in the cache
 		m.backend.Spoil(head.stmt)
 	}
@@ -282,10 +317,11 @@ func (m *Machine) skip() {
 		n++
 	}
 	m.skipping = n == m.q.len()
+	m.await = false
 	for i := n - 1; i > 0; i-- { // in reverse: what was done last is undone first
-		m.undo(m.q.at(i))
+		m.undo(m.q.at(i), n)
 	}
-	m.fail(m.q.head())
+	m.fail(m.q.head(), n)
 	for range n {
 		m.q.pop()
 	}
@@ -301,10 +337,12 @@ func (m *Machine) startCopyIn(toBackend *Out) {
 			m.q.cut(1)
 			return
 		case e.kind == wire.Sync:
+			m.forget(e)
 			m.q.cut(1)
 			continue
 		case m.q.head().kind == wire.Query:
-			m.undo(e)
+			m.undo(e, 2)
+			m.forget(e)
 			m.q.cut(1)
 		}
 		return
@@ -313,57 +351,5 @@ func (m *Machine) startCopyIn(toBackend *Out) {
 	m.open = m.q.head().kind == wire.Execute // its Sync is still to come
 	if m.gone {                              // nobody will send anything
 		toBackend.set(m.appendCopyFail(toBackend.own()))
-	}
-}
-
-// complete takes note that the entry's message has done what it was to do.
-func (m *Machine) complete(e *entry) {
-	e.prev.Release()
-	if e.spoilt != nil {
-		m.backend.Closed(e.spoilt)
-	}
-	switch {
-	case e.stmt == nil:
-	case e.kind == wire.Close:
-		e.stmt.Release()
-	case e.kind == wire.Parse:
-		m.backend.Confirm(e.stmt)
-	}
-}
-
-// fail takes back what the entry's message would have done, had it not failed.
-func (m *Machine) fail(e *entry) {
-	switch {
-	case e.kind == wire.Parse && e.do == forward && !m.raw && e.name == "":
-		m.names.Swap("", nil).Release() // Postgres drops the old one before it looks at the new one
-		e.prev.Release()
-		m.backend.Unnamed = nil
-		if e.stmt != nil {
-			m.backend.Remove(e.stmt)
-		}
-	case e.kind == wire.Parse:
-		m.undo(e)
-	default:
-		m.complete(e)
-	}
-}
-
-// undo takes back what the entry's message would have done, had the backend not skipped it.
-func (m *Machine) undo(e *entry) {
-	switch {
-	case e.do == duplicate, e.do == marker, e.do.own():
-	case e.kind == wire.Parse:
-		if e.stmt != nil {
-			m.backend.Remove(e.stmt)
-		}
-		m.backend.Unnamed = nil
-		if e.do != swallow && !m.raw {
-			m.names.Swap(e.name, e.prev).Release()
-		}
-	case e.kind == wire.Close && e.stmt != nil: // the evicted one stays
-		m.backend.Keep(e.stmt)
-		e.stmt.Release()
-	case e.kind == wire.Close && e.do == synth, e.kind == wire.Query && e.do == forward && !m.raw:
-		m.names.Swap(e.name, e.prev).Release()
 	}
 }

@@ -30,7 +30,7 @@ func (b *Backend) ownNames() (names []string) {
 		names = append(names, setName)
 	}
 	if b.asked {
-		names = append(names, beginName, askName, commitName)
+		names = append(names, askName)
 	}
 	b.settable, b.asked = false, false
 	return names

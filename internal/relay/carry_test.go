@@ -10,8 +10,8 @@ import (
 
 // The question as words, on a backend that has not been asked before and on one that has.
 const (
-	questionWords = "C:sluice_begin C:sluice_ask C:sluice_commit P:sluice_begin P:sluice_ask P:sluice_commit " + againWords
-	againWords    = "B:sluice_begin E B:sluice_ask E B:sluice_commit E S"
+	questionWords = "C:sluice_ask P:sluice_ask " + againWords
+	againWords    = "B:sluice_ask E S"
 )
 
 // held is Postgres's answer to the question: rows of kind, name, value and default; "-" is NULL. first says that the
@@ -19,9 +19,9 @@ const (
 func held(first bool, rows ...[4]string) []pgproto3.Message {
 	var msgs []pgproto3.Message
 	if first {
-		msgs = append(msgs, closed, closed, closed, parsed, parsed, parsed)
+		msgs = append(msgs, closed, parsed)
 	}
-	msgs = append(msgs, bound, done, bound)
+	msgs = append(msgs, bound)
 	for _, r := range rows {
 		var values [][]byte
 		for _, v := range r {
@@ -33,7 +33,7 @@ func held(first bool, rows ...[4]string) []pgproto3.Message {
 		}
 		msgs = append(msgs, &pgproto3.DataRow{Values: values})
 	}
-	return append(msgs, done, bound, done, idle)
+	return append(msgs, done, idle)
 }
 
 var noRole = [4]string{"s", "role", "none", "none"}
@@ -147,8 +147,7 @@ func TestFailedQuestionKeepsTheBackendAndIsAskedAgain(t *testing.T) {
 	r.client("Q:set statement_timeout = 1", "", query("set statement_timeout = 1"))
 	r.answer(questionWords, "C Z:I", done, idle)
 	cancelled := &pgproto3.ErrorResponse{Severity: "ERROR", Code: "57014"}
-	r.answer("Q:ROLLBACK", "", closed, closed, closed, parsed, parsed, parsed, bound, done, bound, cancelled, &pgproto3.ReadyForQuery{TxStatus: 'E'})
-	r.answer("", "", done, idle)
+	r.answer("", "", closed, parsed, bound, cancelled, idle)
 	r.wantPinned("set")
 	if !r.m.Free() {
 		t.Error("not free")
@@ -201,7 +200,7 @@ func TestRawSessionSeesNoStatementsOfSluices(t *testing.T) {
 	r := newRig(t, Params{}).attach()
 	r.sets(true, "set work_mem = '8MB'", noRole, [4]string{"s", "work_mem", "8192", "4096"})
 	const sql = "select name from pg_prepared_statements"
-	r.client("C:sluice_begin C:sluice_ask C:sluice_commit S Q:"+sql, "", query(sql))
+	r.client("C:sluice_ask S Q:"+sql, "", query(sql))
 }
 
 func TestCustomSettingsWithoutAVisibleNameKeepTheBackend(t *testing.T) {

@@ -162,6 +162,9 @@ func (m *Machine) push(e entry) {
 	switch {
 	case endsWithReady(e.kind):
 		m.open = false
+		if !e.do.own() {
+			m.readies++
+		}
 	case extended(e.kind) && !e.do.own():
 		m.open = true
 	}
@@ -306,7 +309,10 @@ func (m *Machine) flush(c *call) Next {
 		return More
 	}
 	m.settle(c.toClient)
-	if m.q.len() == 0 && c.total == wire.HeaderLen {
+	switch {
+	case c.total != wire.HeaderLen: // Postgres answers it with an error
+		return m.send(c, entry{kind: wire.Describe, do: swallow})
+	case m.q.len() == 0:
 		c.drop = true
 		return proceed
 	}

@@ -36,9 +36,9 @@ func parseError(body []byte) errorFields {
 	return f
 }
 
-// appendDuplicate appends what Postgres says to a Parse under a name that is taken.
-func appendDuplicate(dst []byte, name string) []byte {
-	e := pgproto3.ErrorResponse{
+// errDuplicate is what Postgres says to a Parse under a name that is taken.
+func errDuplicate(name string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{
 		Severity:            "ERROR",
 		SeverityUnlocalized: "ERROR",
 		Code:                "42P05",
@@ -46,6 +46,21 @@ func appendDuplicate(dst []byte, name string) []byte {
 		File:                "prepare.c",
 		Routine:             "StorePreparedStatement",
 	}
+}
+
+// errStale is what Postgres says to a Bind of a statement that returns something else than when it was parsed.
+func errStale() *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{
+		Severity:            "ERROR",
+		SeverityUnlocalized: "ERROR",
+		Code:                "0A000",
+		Message:             "cached plan must not change result type",
+		File:                "plancache.c",
+		Routine:             "RevalidateCachedQuery",
+	}
+}
+
+func appendError(dst []byte, e *pgproto3.ErrorResponse) []byte {
 	out, err := e.Encode(dst)
 	if err != nil { // only for messages over 1 GiB
 		return dst

@@ -109,6 +109,7 @@ type Machine struct {
 	doubt       *doubt              // nil: it has never set anything
 
 	q        queue
+	readies  int          // ReadyForQuery messages outstanding for the client
 	pass     int          // bytes of the client's current message that are still to come
 	backPass int          // bytes of the backend's current message still to come
 	pin      string       // why the backend must stay with the client; empty: it need not
@@ -183,6 +184,9 @@ func (m *Machine) Free() bool { return m.Quiet() && !m.InBlock() && !m.reset && 
 func (m *Machine) Quiet() bool {
 	return m.q.len() == 0 && !m.skipping && !m.copyIn && m.pass == 0 && m.backPass == 0
 }
+
+// HalfSent reports whether the backend waits for the rest of a message of the client's.
+func (m *Machine) HalfSent() bool { return m.pass > 0 && !m.passDrop }
 
 // Boundary reports whether what the client has been sent ends with a whole message, so that another may follow.
 func (m *Machine) Boundary() bool { return m.backPass == 0 || m.backDrop }

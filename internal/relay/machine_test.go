@@ -552,7 +552,7 @@ func TestStatementThatFailedIsPreparedAnew(t *testing.T) {
 	r.client("P:sluice_1 S", "", parse("a", "select * from t"), syncMsg)
 	r.answer("", "1 Z:I", parsed, idle)
 	r.client("B:sluice_1 E S", "", bind("a"), exec, syncMsg)
-	r.answer("", "E:0A000 Z:I", &pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000"}, idle)
+	r.answer("", "E:42P01 Z:I", &pgproto3.ErrorResponse{Severity: "ERROR", Code: "42P01"}, idle)
 	r.client("C:sluice_1 P:sluice_1 B:sluice_1 E S", "", bind("a"), exec, syncMsg)
 	r.answer("", "2 C Z:I", closed, parsed, bound, done, idle)
 }
@@ -563,11 +563,120 @@ func TestSpoiltStatementWhoseRenewalIsSkippedIsRenewedAgain(t *testing.T) {
 	r.client("P:sluice_1 S", "", parse("a", "select * from t"), syncMsg)
 	r.answer("", "1 Z:I", parsed, idle)
 	r.client("B:sluice_1 S", "", bind("a"), syncMsg)
-	r.answer("", "E:0A000 Z:I", &pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000"}, idle)
+	r.answer("", "E:42P01 Z:I", &pgproto3.ErrorResponse{Severity: "ERROR", Code: "42P01"}, idle)
 	r.client("B:nobody C:sluice_1 P:sluice_1 B:sluice_1 S", "", bind("nobody"), bind("a"), syncMsg)
 	r.answer("", "E:26000 Z:I", errNoStmt, idle)
 	r.client("C:sluice_1 P:sluice_1 B:sluice_1 S", "", bind("a"), syncMsg)
 	r.answer("", "2 Z:I", closed, parsed, bound, idle)
+}
+
+func TestStatementWhoseResultHasChangedFailsAsInPostgres(t *testing.T) {
+	t.Parallel()
+	columns := func(oid uint32) *pgproto3.RowDescription {
+		return &pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("x"), DataTypeOID: oid}}}
+	}
+	described := &pgproto3.ParameterDescription{}
+	stale := func(r *rig) {
+		t.Helper()
+		for range 2 { // and stays so
+			r.client("D:? E S", "", bind("a"), exec, syncMsg)
+			r.answer("", "E:0A000 Z:I", errNoStmt, idle)
+		}
+		r.client("P:sluice_2 S", "", closeStmt("a"), parse("a", "select x from t"), syncMsg)
+		r.answer("", "3 1 Z:I", parsed, idle)
+	}
+	prepare := func() *rig {
+		r := newRig(t, Params{}).attach()
+		r.client("P:sluice_1 D:sluice_1 S", "", parse("a", "select x from t"), describe("a"), syncMsg)
+		r.answer("", "1 t T Z:I", parsed, described, columns(23), idle)
+		return r
+	}
+
+	r := prepare() // Postgres says so
+	r.client("B:sluice_1 E S", "", bind("a"), exec, syncMsg)
+	r.answer("", "E:0A000 Z:I", &pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000"}, idle)
+	stale(r)
+
+	r = prepare() // on a backend that has not had it
+	r.m.Detach()
+	r.attach()
+	if next := r.client("P:sluice_1 D:sluice_1 H", "", bind("a"), exec, syncMsg); next != Blocked {
+		t.Fatalf("next = %d, want Blocked", next)
+	}
+	r.answer("", "", parsed, described, columns(25))
+	r.client("D:? E S", "")
+	r.answer("", "E:0A000 Z:I", errNoStmt, idle)
+	stale(r)
+
+	r = prepare() // the same on such a backend
+	r.m.Detach()
+	r.attach()
+	r.client("P:sluice_1 D:sluice_1 H", "", bind("a"), exec, syncMsg)
+	r.answer("", "", parsed, described, columns(23))
+	r.client("B:sluice_1 E S", "")
+	r.answer("", "2 C Z:I", bound, done, idle)
+
+	r = prepare() // it cannot be prepared there
+	r.m.Detach()
+	r.attach()
+	r.client("P:sluice_1 D:sluice_1 H", "", bind("a"), exec, syncMsg)
+	r.answer("", "E:42601", errSyntax)
+	r.client("B:a E S", "")
+	r.answer("", "Z:I", idle)
+}
+
+func TestSkippedParseDoesNotUndoALaterOne(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("P: S", "", parse("", "old"), syncMsg)
+	r.answer("", "1 Z:I", parsed, idle)
+	r.client("B:nosuch P: S P: H", "", bind("nosuch"), parse("", "skipped"), syncMsg, parse("", "new"), &pgproto3.Flush{})
+	r.answer("", "E:26000 Z:I 1", errNoStmt, idle, parsed)
+	if got := r.m.names.Lookup(nil).Query(); got != "new" {
+		t.Errorf("the unnamed statement is %q, want new", got)
+	}
+	r.client("P: B: E S", "", bind(""), exec, syncMsg)
+}
+
+func TestNamesWaitForTheRequestThatGivesThemAMeaning(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("P:sluice_1 S", "", parse("a", "old"), syncMsg)
+	r.answer("", "1 Z:I", parsed, idle)
+	// The Close is skipped, so the name is still taken.
+	if next := r.client("B:nosuch S H", "", bind("nosuch"), closeStmt("a"), syncMsg, parse("a", "new"), syncMsg); next != Blocked {
+		t.Fatalf("next = %d, want Blocked", next)
+	}
+	r.answer("", "E:26000 Z:I", errNoStmt, idle)
+	r.client("D:? S", "")
+	r.answer("", "E:42P05 Z:I", errNoStmt, idle)
+
+	r.m.Detach() // the injected Parse is skipped, so the backend does not have the statement
+	r.attach()
+	if next := r.client("B:nosuch P:sluice_1 B:sluice_1 S H", "", bind("nosuch"), bind("a"), syncMsg, bind("a"), syncMsg); next != Blocked {
+		t.Fatalf("next = %d, want Blocked", next)
+	}
+	r.answer("", "E:26000 Z:I", errNoStmt, idle)
+	r.client("P:sluice_1 B:sluice_1 S", "")
+	r.answer("", "2 Z:I", parsed, bound, idle)
+}
+
+func TestParseThatMayHaveToFailAsksPostgres(t *testing.T) {
+	t.Parallel()
+	aborted := &pgproto3.ErrorResponse{Severity: "ERROR", Code: "25P02"}
+	failed := &pgproto3.ReadyForQuery{TxStatus: 'E'}
+	r := newRig(t, Params{}).attach()
+	r.client("P:sluice_1 S", "", parse("a", "select 1"), syncMsg)
+	r.answer("", "1 Z:I", parsed, idle)
+	r.client("Q:begin", "", query("begin"))
+	r.answer("", "C Z:T", done, inBlock)
+	r.client("Q:broken P:sluice_2 S", "", query("broken"), parse("b", "select 1"), syncMsg)
+	r.answer("", "E:42601 Z:E E:25P02 Z:E", errSyntax, failed, aborted, failed)
+	r.client("P:? S", "", parse("a", "select 2"), syncMsg) // and not that the name is taken
+	r.answer("", "E:25P02 Z:E", aborted, failed)
+	if got := r.m.names.Lookup([]byte("a")).Query(); got != "select 1" || r.m.names.Lookup([]byte("b")) != nil {
+		t.Errorf("a is %q, b is %v", got, r.m.names.Lookup([]byte("b")))
+	}
 }
 
 func TestCloseWithAnswersOutstandingAfterTheBackendIsGone(t *testing.T) {

@@ -77,6 +77,12 @@ func (m *Machine) parseAlone(body []byte) bool {
 
 // define makes the client's name mean st, whose reference it takes, and has it prepared if need be.
 func (m *Machine) define(c *call, name string, st *prepared.Statement) Next {
+	if name != "" {
+		if next := m.certain(c, []byte(name)); next != proceed {
+			st.Release()
+			return next
+		}
+	}
 	m.p.Counters.ClientParses++
 	e := entry{kind: wire.Parse, name: name}
 	switch {
@@ -98,12 +104,23 @@ func (m *Machine) define(c *call, name string, st *prepared.Statement) Next {
 		return m.send(c, e)
 	case m.names.Lookup([]byte(name)) != nil:
 		st.Release()
+		if m.readies > 0 {
+			if next := m.block(c); next != proceed {
+				return next
+			}
+		}
+		if m.status == 'E' { // is what Postgres minds first
+			m.push(entry{kind: wire.Parse, do: swallow})
+			c.toBackend.set(appendParse(c.toBackend.own(), missing, "SELECT 1\x00\x00\x00"))
+			return proceed
+		}
 		m.describeMissing(c.toBackend)
 		m.push(entry{kind: wire.Parse, name: name, do: duplicate})
 		return proceed
 	}
-	if m.backend.Use(st) && (!m.backend.Confirmed(st) || m.status == 'E') {
-		// Its Parse may still fail; or this one must, in a transaction that has failed. Postgres is asked, under another name.
+	if m.backend.Use(st) && (!m.backend.Confirmed(st) || m.status == 'E' || m.readies > 0) {
+		// Its Parse may still fail; or this one must, in a transaction that has failed, or may have by the time it gets
+		// there. Postgres is asked, under another name.
 		again := m.table().Private(st.Body())
 		again.Signals, again.Scanned = st.Signals, true
 		st.Release()
@@ -120,12 +137,38 @@ func (m *Machine) define(c *call, name string, st *prepared.Statement) Next {
 	return proceed
 }
 
+// tentative reports whether what the name means hangs on answers to an earlier request that are still to come: if that has
+// failed, it means something else.
+func (m *Machine) tentative(name []byte) bool {
+	if m.readies == 0 {
+		return false
+	}
+	st, as := m.names.Lookup(name), string(name)
+	earlier := false
+	for i := m.q.len() - 1; i >= 0; i-- {
+		e := m.q.at(i)
+		earlier = earlier || endsWithReady(e.kind)
+		if e.defines(as) || st != nil && e.kind == wire.Parse && e.stmt == st {
+			return earlier
+		}
+	}
+	return false
+}
+
+// certain waits until it is certain what the name means.
+func (m *Machine) certain(c *call, name []byte) Next {
+	if m.tentative(name) {
+		return m.block(c)
+	}
+	return proceed
+}
+
 // planned reports whether st, which the client parses without a name, is to be served by a named statement, so that Postgres
 // need not parse and plan it again. That is so from the second time on, but not while settings or definitions may have been
 // changed in the transaction, nor where a Parse must fail or may still do.
 func (m *Machine) planned(st *prepared.Statement) bool {
 	const never = sessionstate.Clock | sessionstate.MaybeClock | sessionstate.DDL
-	if !*m.p.PlanUnnamed || m.unsettled() || m.ddl || m.change != ChangedNothing || m.status == 'E' ||
+	if !*m.p.PlanUnnamed || m.unsettled() || m.ddl || m.change != ChangedNothing || m.status == 'E' || m.readies > 0 ||
 		sessionstate.Signals(st.Signals)&never != 0 {
 		return false
 	}
@@ -177,6 +220,12 @@ func (m *Machine) bind(c *call) (Next, error) {
 	case !ok:
 		return More, nil
 	}
+	if next := m.certain(c, name); next != proceed {
+		return next, nil
+	}
+	if next := m.stillSame(c, name, entry{kind: wire.Bind, do: stale}); next != More {
+		return next, nil
+	}
 	m.p.Counters.Binds++
 	as, same := m.use(c.toBackend, name)
 	if same {
@@ -201,6 +250,12 @@ func (m *Machine) describe(c *call) (Next, error) {
 	name, ok := statementName(c.body())
 	if !ok {
 		return m.send(c, e), nil
+	}
+	if next := m.certain(c, name); next != proceed {
+		return next, nil
+	}
+	if next := m.stillSame(c, name, entry{kind: wire.Describe, do: stale}); next != More {
+		return next, nil
 	}
 	as, same := m.use(c.toBackend, name)
 	if same {

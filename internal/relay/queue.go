@@ -13,8 +13,10 @@ const (
 	swallow                 // Sluice asked; its error, should there be one, is the client's all the same
 	carry                   // Sluice asked on its own account; an error ends the session
 	attempt                 // the same, but an error is borne
+	compare                 // Sluice asked what a statement returns now; its error is the client's all the same
 	question                // Sluice asked what the session holds; an error leaves that unknown
 	synth                   // the backend was not asked: Sluice answers when the entry's turn comes
+	stale                   // the backend was asked for a statement that is not there, in place of one whose result has changed
 	duplicate               // the backend was asked for a statement that is not there, to make it fail
 	marker                  // nothing: CopyDone or CopyFail was sent here, for a COPY that may be under way
 )
@@ -32,6 +34,17 @@ type entry struct {
 	prev   *prepared.Statement // Parse, Close, Query: what that name, or the unnamed statement, meant before
 	spoilt *prepared.Statement // Close: what is closed to be prepared anew
 	stmt   *prepared.Statement // Parse: what the backend prepares; Close: what was evicted from it; Bind, Describe: what is used
+}
+
+// defines reports whether the message gives the client's name a meaning, or takes it away.
+func (e *entry) defines(name string) bool {
+	switch e.kind {
+	case wire.Parse:
+		return (e.do == forward || e.do == synth) && e.name == name
+	case wire.Close:
+		return e.do == synth && e.name == name
+	}
+	return e.kind == wire.Query && e.do == forward && name == ""
 }
 
 // queue holds the outstanding entries in the order in which their answers come.

@@ -2,6 +2,7 @@ package tlsconf
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"sync"
@@ -12,6 +13,7 @@ import (
 type side struct {
 	state tls.ConnectionState
 	err   error
+	noted string // for the server: the common name of the certificate that belongs to the handshake
 }
 
 // handshake connects client and server configurations in memory and sends one byte to the client, so that it has read
@@ -21,13 +23,14 @@ func handshake(t testing.TB, serverConfig, clientConfig *tls.Config) (server, cl
 	toServer, toClient := newStream(), newStream()
 	done := make(chan side)
 	go func() {
+		noted := &x509.Certificate{}
 		conn := tls.Server(memConn{in: toServer, out: toClient}, serverConfig)
-		err := conn.Handshake()
+		err := conn.HandshakeContext(Noting(t.Context(), &noted))
 		if err == nil {
 			_, err = conn.Write([]byte{'x'})
 		}
 		toClient.end()
-		done <- side{conn.ConnectionState(), err}
+		done <- side{conn.ConnectionState(), err, noted.Subject.CommonName}
 	}()
 	conn := tls.Client(memConn{in: toClient, out: toServer}, clientConfig)
 	err := conn.Handshake()
@@ -35,7 +38,7 @@ func handshake(t testing.TB, serverConfig, clientConfig *tls.Config) (server, cl
 		_, err = conn.Read(make([]byte, 1))
 	}
 	toServer.end()
-	return <-done, side{conn.ConnectionState(), err}
+	return <-done, side{state: conn.ConnectionState(), err: err}
 }
 
 // memConn is one end of a connection that, unlike that of net.Pipe, buffers: both ends may write at once, as an end

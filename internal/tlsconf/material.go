@@ -1,6 +1,7 @@
 package tlsconf
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -47,9 +48,15 @@ func load(p ServerParams) (*material, error) {
 
 func serverConfig(certificates []tls.Certificate, clientCAs *x509.CertPool, rule ClientCert, version uint16) *tls.Config {
 	config := &tls.Config{
-		MinVersion:   version,
-		Certificates: certificates,
-		ClientCAs:    clientCAs,
+		MinVersion: version,
+		NextProtos: []string{ALPN}, // who asks for other protocols only is refused, who asks for none is not
+		ClientCAs:  clientCAs,
+		// In place of Certificates, so that the choice of a certificate and its note are the same.
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return choose(certificates, hello), nil },
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			note(hello, choose(certificates, hello))
+			return nil, nil
+		},
 	}
 	switch rule {
 	case ClientCertOptional:
@@ -65,10 +72,36 @@ func serverConfig(certificates []tls.Certificate, clientCAs *x509.CertPool, rule
 	return config
 }
 
+// noteKey is where a context has the place for the note, a **x509.Certificate.
+type noteKey struct{}
+
+// Noting returns a context for HandshakeContext, with which the handshake notes in *leaf which of the server's certificates
+// belongs to it; crypto/tls has no field for that. A resumed session shows none. Then it is the one that a client of the
+// same server name is shown, and that is the one of the first handshake: its ticket has come from the same configuration.
+// (A client that resumes under another server name binds to a certificate that we do not expect.)
+func Noting(ctx context.Context, leaf **x509.Certificate) context.Context {
+	return context.WithValue(ctx, noteKey{}, leaf)
+}
+
+func note(hello *tls.ClientHelloInfo, cert *tls.Certificate) {
+	if leaf, ok := hello.Context().Value(noteKey{}).(**x509.Certificate); ok {
+		*leaf = cert.Leaf
+	}
+}
+
+// choose returns the first certificate that suits the client, else the first of all, as crypto/tls does.
+func choose(certificates []tls.Certificate, hello *tls.ClientHelloInfo) *tls.Certificate {
+	for i := range certificates {
+		if len(certificates) == 1 || hello.SupportsCertificate(&certificates[i]) == nil {
+			return &certificates[i]
+		}
+	}
+	return &certificates[0]
+}
+
 // directConfig makes config refuse clients that did not agree on the protocol. crypto/tls itself refuses only those
 // that ask for other protocols, not those that ask for none.
 func directConfig(config *tls.Config) *tls.Config {
-	config.NextProtos = []string{ALPN}
 	clientRule := config.VerifyConnection
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		if state.NegotiatedProtocol != ALPN {

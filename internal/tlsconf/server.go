@@ -80,6 +80,7 @@ func (s *Server) Enabled() bool { return s.Config() != nil }
 
 // Config returns the configuration for a connection that asked with SSLRequest, or nil if s is disabled.
 // Take it anew for every connection: Reload replaces it, and session tickets end with it. It must not be changed.
+// A client that offers protocols by ALPN must offer ours; one that offers none need not.
 // Protocol: "SSL Session Encryption".
 func (s *Server) Config() *tls.Config { return s.current.Load().config }
 

@@ -97,12 +97,15 @@ func TestCertificateIsChosenByServerName(t *testing.T) {
 		"second.example.org": "first.example",
 	} {
 		for which, config := range map[string]*tls.Config{"ssl request": s.Config(), "direct": s.DirectConfig()} {
-			_, client := handshake(t, config, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{ALPN}})
+			server, client := handshake(t, config, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{ALPN}})
 			if client.err != nil {
 				t.Fatalf("%s, server name %q: %v", which, name, client.err)
 			}
 			if got := client.state.PeerCertificates[0].Subject.CommonName; got != want {
 				t.Errorf("%s, server name %q: got certificate %q, want %q", which, name, got, want)
+			}
+			if server.noted != want {
+				t.Errorf("%s, server name %q: the connection was told of certificate %q, want %q", which, name, server.noted, want)
 			}
 		}
 	}
@@ -123,7 +126,8 @@ func TestDirectTLSNeedsALPN(t *testing.T) {
 		{"direct, none", s.DirectConfig(), nil, "refused"},
 		{"direct, another", s.DirectConfig(), []string{"http/1.1"}, "refused"},
 		{"ssl request, none", s.Config(), nil, ""},
-		{"ssl request, postgresql", s.Config(), []string{ALPN}, ""},
+		{"ssl request, postgresql", s.Config(), []string{ALPN}, ALPN},
+		{"ssl request, another", s.Config(), []string{"h2"}, "refused"},
 	}
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, test := range tests {

@@ -21,8 +21,16 @@ const (
 	Version32 = 3<<16 | 2
 )
 
-// maxStartup is the longest start-up packet that Postgres takes (MAX_STARTUP_PACKET_LENGTH).
-const maxStartup = 10000
+const (
+	// maxStartup is the longest start-up packet that Postgres takes (MAX_STARTUP_PACKET_LENGTH).
+	maxStartup = 10000
+	// MaxCancelKey is the longest secret key of BackendKeyData and CancelRequest. Protocol: "Message Formats".
+	MaxCancelKey = 256
+)
+
+// tlsHandshake is the first byte of a TLS connection: the record type of its ClientHello. As the first byte of a length it
+// would announce hundreds of megabytes.
+const tlsHandshake = 0x16
 
 // ErrStartup is a start-up packet that cannot be understood.
 var ErrStartup = errors.New("invalid startup packet")
@@ -36,6 +44,7 @@ const (
 	SSLRequest
 	GSSENCRequest
 	CancelRequest
+	DirectTLS // no packet at all: TLS begins at once
 )
 
 // Param is a start-up parameter.
@@ -47,7 +56,8 @@ type Request struct {
 	Version uint32  // StartupRequest: major<<16 | minor as the client asked
 	Params  []Param // StartupRequest: in the client's order, repeated names included
 	PID     uint32  // CancelRequest
-	Key     []byte  // CancelRequest: 4 bytes before protocol 3.2, up to 256 from then on; as it came, of any length
+	Key     []byte  // CancelRequest: 4 bytes before protocol 3.2, up to MaxCancelKey from then on
+	Head    []byte  // DirectTLS: what has been read of the ClientHello
 }
 
 // Major returns the major protocol version asked for.
@@ -66,7 +76,8 @@ func (r *Request) Get(name string) (value string, ok bool) {
 	return value, ok
 }
 
-// ReadRequest reads one start-up packet and nothing past it. It blocks until the packet is whole.
+// ReadRequest reads one start-up packet and nothing past it. It blocks until the packet is whole, or, where TLS begins
+// instead, until its first bytes are there. A cancel request that nobody can have sent for a key of ours has no PID.
 //
 // Errors: what the connection said (io.EOF when it ended before the first byte), or ErrStartup, wrapped.
 // Protocol: "Start-up", "SSL Session Encryption", "GSSAPI Session Encryption", "Canceling Requests in Progress".
@@ -74,6 +85,9 @@ func ReadRequest(nc net.Conn) (*Request, error) {
 	var h [4]byte
 	if _, err := io.ReadFull(nc, h[:]); err != nil {
 		return nil, err
+	}
+	if h[0] == tlsHandshake {
+		return &Request{Kind: DirectTLS, Head: h[:]}, nil
 	}
 	n := binary.BigEndian.Uint32(h[:])
 	if n < 8 || n > maxStartup {
@@ -104,7 +118,7 @@ func parseRequest(body []byte) (*Request, error) {
 		return &Request{Kind: GSSENCRequest}, nil
 	case cancelRequestCode:
 		r := &Request{Kind: CancelRequest}
-		if len(rest) >= 4 { // otherwise it names nobody
+		if len(rest) >= 4 && len(rest) <= 4+MaxCancelKey { // otherwise it names nobody
 			r.PID, r.Key = binary.BigEndian.Uint32(rest), append([]byte(nil), rest[4:]...)
 		}
 		return r, nil

@@ -105,6 +105,11 @@ func TestReadRequest(t *testing.T) {
 		{"ssl", AppendSSLRequest(nil), &Request{Kind: SSLRequest}, nil},
 		{"gss", []byte("\x00\x00\x00\x08\x04\xd2\x16\x30"), &Request{Kind: GSSENCRequest}, nil},
 		{"cancel", AppendCancelRequest(nil, 7, []byte("abcd")), &Request{Kind: CancelRequest, PID: 7, Key: []byte("abcd")}, nil},
+		{"cancel with the longest key", AppendCancelRequest(nil, 7, bytes.Repeat([]byte("k"), MaxCancelKey)),
+			&Request{Kind: CancelRequest, PID: 7, Key: bytes.Repeat([]byte("k"), MaxCancelKey)}, nil},
+		{"cancel with a longer key", AppendCancelRequest(nil, 7, bytes.Repeat([]byte("k"), MaxCancelKey+1)), &Request{Kind: CancelRequest}, nil},
+		{"cancel cut short", []byte("\x00\x00\x00\x0b\x04\xd2\x16\x2e\x00\x00\x00"), &Request{Kind: CancelRequest}, nil},
+		{"direct tls", []byte("\x16\x03\x01\x02\x00hello"), &Request{Kind: DirectTLS, Head: []byte("\x16\x03\x01\x02")}, nil},
 		{"cancel without key", AppendCancelRequest(nil, 7, nil), &Request{Kind: CancelRequest, PID: 7}, nil},
 		{"protocol 2", []byte("\x00\x00\x00\x0c\x00\x02\x00\x00junk"), &Request{Kind: StartupRequest, Version: 2 << 16}, nil},
 		{"too short", []byte("\x00\x00\x00\x07\x00\x03\x00"), nil, ErrStartup},
@@ -143,16 +148,44 @@ func TestGetTakesTheLastValue(t *testing.T) {
 	}
 }
 
+func TestReadRequestReadsNothingPastThePacket(t *testing.T) {
+	t.Parallel()
+	for _, packet := range [][]byte{
+		AppendStartup(nil, Version32, []Param{{"user", "alice"}}), AppendSSLRequest(nil),
+		AppendCancelRequest(nil, 7, bytes.Repeat([]byte("k"), MaxCancelKey)), []byte("\x16\x03\x01\x02"),
+	} {
+		near, far := net.Pipe()
+		go func() { _, _ = far.Write(append(packet, "rest"...)); _ = far.Close() }()
+		if _, err := ReadRequest(near); err != nil {
+			t.Fatalf("%q: %v", packet, err)
+		}
+		if rest, err := io.ReadAll(near); string(rest) != "rest" || err != nil {
+			t.Errorf("%q: then %q, %v, want the rest", packet, rest, err)
+		}
+	}
+}
+
 func FuzzReadRequest(f *testing.F) {
 	f.Add(AppendStartup(nil, Version30, []Param{{"user", "a"}}))
+	f.Add(AppendStartup(nil, Version32, []Param{{"user", "a"}, {"_pq_.x", "1"}}))
+	f.Add(AppendStartup(nil, 3<<16|9999, nil))
+	f.Add([]byte("\x00\x00\x00\x0c\x00\x02\x00\x00junk"))
 	f.Add(AppendSSLRequest(nil))
 	f.Add(AppendCancelRequest(nil, 1, []byte("1234")))
+	f.Add(AppendCancelRequest(nil, 1, bytes.Repeat([]byte("k"), MaxCancelKey)))
+	f.Add(AppendCancelRequest(nil, 1, bytes.Repeat([]byte("k"), MaxCancelKey+1)))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if len(in) < 8 {
 			return
 		}
 		r, err := parseRequest(in[4:])
-		if err != nil || r.Kind != StartupRequest || r.Major() != 3 {
+		switch {
+		case err != nil:
+			return
+		case r.Kind == CancelRequest:
+			fuzzedCancel(t, in[4:], r)
+			return
+		case r.Kind != StartupRequest || r.Major() != 3:
 			return
 		}
 		again := AppendStartup(nil, r.Version, r.Params)
@@ -160,4 +193,18 @@ func FuzzReadRequest(f *testing.F) {
 			t.Fatalf("a request that was understood is written differently:\n got %q\nwant %q", again[4:], in[4:])
 		}
 	})
+}
+
+// fuzzedCancel checks that a cancel request either names nobody or is all that was sent, and no more than keys are.
+func fuzzedCancel(t *testing.T, body []byte, r *Request) {
+	t.Helper()
+	if r.Key == nil && r.PID == 0 {
+		return
+	}
+	if len(r.Key) > MaxCancelKey {
+		t.Fatalf("a key of %d bytes", len(r.Key))
+	}
+	if again := AppendCancelRequest(nil, r.PID, r.Key)[4:]; !bytes.Equal(again, body) {
+		t.Fatalf("a cancel request is written differently:\n got %q\nwant %q", again, body)
+	}
 }

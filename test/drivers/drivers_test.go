@@ -4,7 +4,9 @@ package drivers
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,44 +27,71 @@ type driver struct {
 	run  func(t *testing.T, url string)
 }
 
+// everyDriver is the name of the environment variable that adds the drivers whose compilers few machines have.
+const everyDriver = "SLUICE_TEST_EVERY_DRIVER"
+
 func drivers() []driver {
-	return []driver{
-		{"psql", script{"psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", "psql_script.sql", "--dbname"}.test},
+	all := []driver{
+		{"psql", script{"sh", "-c", `exec psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --file psql_script.sql --dbname "$DATABASE_URL"`}.test},
 		{"psycopg", script{venvPython, "psycopg_script.py"}.test},
+		{"psycopg2", script{venvPython, "psycopg2_script.py"}.test},
+		{"asyncpg", script{venvPython, "asyncpg_script.py"}.test},
+		{"sqlalchemy-psycopg", script{venvPython, "sqlalchemy_script.py"}.test},
+		{"sqlalchemy-asyncpg", script{venvPython, "sqlalchemy_async_script.py"}.test},
+		{"django", script{venvPython, "django_script.py"}.test},
+		{"alembic", script{venvPython, "alembic_script.py"}.test},
 		{"node-postgres", script{"node", "node_postgres.js"}.test},
+		{"postgres.js", script{"node", "postgres_js.js"}.test},
+		{"drizzle-node-postgres", script{"node", "drizzle.js", "node-postgres"}.test},
+		{"drizzle-postgres.js", script{"node", "drizzle.js", "postgres-js"}.test},
 		{"pgx", runPgx},
+		{"pgx-stdlib", runPgxStdlib},
 		{"pq", runPq},
 	}
+	if os.Getenv(everyDriver) != "" {
+		all = append(all,
+			driver{"pgjdbc", script{"java", "-cp", "java/target/jars/*", "java/PgJdbc.java"}.test},
+			driver{"sqlx", script{"rust/target/debug/sqlx"}.test},
+			driver{"tokio-postgres", script{"rust/target/debug/tokio_postgres"}.test},
+		)
+	}
+	return all
 }
 
 // TestDrivers also runs the scripts without Sluice: what fails there is no fault of Sluice's.
 func TestDrivers(t *testing.T) {
 	t.Parallel()
-	pg := throwawaypg.MustStart(t, throwawaypg.Options{})
-	prepare(t, pg)
+	all := drivers()
+	pg := throwawaypg.MustStart(t, throwawaypg.Options{Settings: map[string]string{"max_connections": "300"}})
+	prepare(t, pg, all)
 	s := startSluice(t, pg)
-	targets := []struct{ name, url string }{
-		{"direct", pg.URL(role, password, database)},
-		{"session", s.url("session", "disable")},
-		{"session with TLS", s.url("session", "require")},
-		{"transaction", s.url("transaction", "disable")},
-		{"transaction with TLS", s.url("transaction", "require")},
-	}
-	for _, d := range drivers() {
-		for _, target := range targets {
-			t.Run(d.name+"/"+target.name, func(t *testing.T) {
-				t.Parallel()
-				d.run(t, target.url)
-			})
-		}
+	plain, encrypted := url.Values{"sslmode": {"disable"}}, url.Values{"sslmode": {"require"}}
+	verified := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.caFile}}
+	for _, d := range all {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			s.watchPool(t, d.name)
+			for _, target := range []struct{ name, url string }{
+				{"direct", pg.URL(role, password, d.name)},
+				{"session", s.url("session", d.name, plain)},
+				{"session with TLS", s.url("session", d.name, encrypted)},
+				{"session with verified TLS", s.url("session", d.name, verified)},
+				{"transaction", s.url("transaction", d.name, plain)},
+				{"transaction with TLS", s.url("transaction", d.name, encrypted)},
+				{"transaction with verified TLS", s.url("transaction", d.name, verified)},
+			} {
+				// One after the other, so that what a script pins leaves backends for it on machines of any size.
+				t.Run(target.name, func(t *testing.T) { d.run(t, target.url) })
+			}
+		})
 	}
 }
 
 // venvPython is where test/install puts Python.
 const venvPython = "./.venv/bin/python"
 
-// script is a program with its arguments but the last one, the connection string. It compares what it gets with what
-// is right, and ends with the line "ok N checks" and status 0 if all was right.
+// script is a program with its arguments. It finds the connection string in DATABASE_URL, compares what it gets with
+// what is right, and ends with the line "ok N checks" and status 0 if all was right.
 type script []string
 
 func (s script) test(t *testing.T, url string) {
@@ -82,8 +111,8 @@ func (s script) run(ctx context.Context, url string) error {
 	if err != nil {
 		return fmt.Errorf("%w: run test/install", err)
 	}
-	cmd := exec.CommandContext(ctx, path, append(s[1:len(s):len(s)], url)...)
-	cmd.Env = environment()
+	cmd := exec.CommandContext(ctx, path, s[1:]...)
+	cmd.Env = environment(url)
 	cmd.WaitDelay = time.Second // for children that hold the output open
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -91,7 +120,7 @@ func (s script) run(ctx context.Context, url string) error {
 		if bytes.Contains(output.Bytes(), []byte("ModuleNotFoundError")) || bytes.Contains(output.Bytes(), []byte("MODULE_NOT_FOUND")) {
 			err = fmt.Errorf("%w: run test/install", err)
 		}
-		return fmt.Errorf("%s: %w, %w\n%s", s[0], err, context.Cause(ctx), output.Bytes())
+		return fmt.Errorf("%s: %w\n%s", strings.Join(s, " "), errors.Join(err, context.Cause(ctx)), output.Bytes())
 	}
 	if !regexp.MustCompile(`(?:^|\n)ok [1-9]\d* checks\n$`).Match(output.Bytes()) {
 		return fmt.Errorf("%s did not end with \"ok N checks\":\n%s", s[0], output.Bytes())
@@ -100,14 +129,14 @@ func (s script) run(ctx context.Context, url string) error {
 }
 
 // environment is this process's without what the drivers would take settings from.
-func environment() []string {
+func environment(databaseURL string) []string {
 	var kept []string
 	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "PG") {
+		if !strings.HasPrefix(entry, "PG") && !strings.HasPrefix(entry, "DATABASE_URL=") {
 			kept = append(kept, entry)
 		}
 	}
-	return append(kept, "PGPASSFILE="+os.DevNull, "PGSSLROOTCERT="+filepath.Join("no", "such", "file"))
+	return append(kept, "DATABASE_URL="+databaseURL, "HOME="+os.DevNull, "PYTHONDONTWRITEBYTECODE=1")
 }
 
 func TestMissingDriverFailsAndSaysWhatToDo(t *testing.T) {
@@ -131,7 +160,7 @@ func TestMissingDriverFailsAndSaysWhatToDo(t *testing.T) {
 func TestScriptThatChecksNothingFails(t *testing.T) {
 	t.Parallel()
 	for _, words := range []string{"ok", "ok 0 checks", "not ok 3 checks", "ok 3 checks, but", "ok 3 checks\nmore"} {
-		err := script{"sh", "-c", `printf '%s\n' "$0"`, words, "--"}.run(t.Context(), "")
+		err := script{"sh", "-c", `printf '%s\n' "$0"`, words}.run(t.Context(), "")
 		if err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("a script that says %q: got %v, want an error with that", words, err)
 		}

@@ -1,47 +1,16 @@
 #!/usr/bin/env node
-// Runs what an application does with node-postgres, with the driver's defaults, and compares each answer.
-//
-//     node node_postgres.js URL
-//
-// URL is a connection string; its sslmode means what it means to libpq. The role may create tables in the first schema
-// of its search_path; the names end in random letters, so that many of these can run at once. The last line of the
-// output is "ok N checks" and the exit status 0, or the first difference stands on stderr and the status is 1.
+// Runs what an application does with node-postgres, with the driver's defaults. See check.js.
 'use strict'
 
-const assert = require('node:assert/strict')
-const { randomBytes } = require('node:crypto')
+const { randomBytes, randomUUID } = require('node:crypto')
 const { Readable } = require('node:stream')
 const { pipeline } = require('node:stream/promises')
 const { Client, Pool } = require('pg')
 const copy = require('pg-copy-streams')
+const { alive, expect, expectError, main, unique } = require('./check')
 
-let checks = 0
-const suffix = randomBytes(6).toString('hex')
-const items = `node_items_${suffix}`
-const copied = `node_copied_${suffix}`
-
-class Difference extends Error {}
-
-const show = (value) => require('node:util').inspect(value, { depth: 5, maxStringLength: 200 })
-
-function expect(what, got, want) {
-  try {
-    assert.deepStrictEqual(got, want)
-  } catch {
-    throw new Difference(`${what}: got ${show(got)}, want ${show(want)}`)
-  }
-  checks++
-}
-
-async function expectError(what, code, promise) {
-  let error
-  try {
-    await promise
-  } catch (caught) {
-    error = caught
-  }
-  expect(what, error && (error.code || error), code)
-}
+const items = unique('node_items')
+const copied = unique('node_copied')
 
 async function scalar(client, ...query) {
   const { rows } = await client.query(...query)
@@ -50,7 +19,7 @@ async function scalar(client, ...query) {
 
 async function create(client) {
   await client.query(`CREATE TABLE ${items} (id int PRIMARY KEY, big bigint, words text, at timestamptz, doc jsonb, raw bytea,
-    numbers int[], names text[], price numeric, yes boolean, nothing text)`)
+    numbers int[], names text[], price numeric, yes boolean, uid uuid, nothing text)`)
   await client.query(`CREATE TABLE ${copied} (id int, words text)`)
 }
 
@@ -66,6 +35,7 @@ async function types(client) {
     names: ['a', 'with "quotes", and, commas', 'NULL'],
     price: '12345678901234567890.123456789',
     yes: true,
+    uid: randomUUID(),
     nothing: null,
   }
   const values = Object.values(row)
@@ -145,9 +115,19 @@ async function notices(client) {
   const heard = []
   const hear = (notice) => heard.push([notice.severity, notice.message])
   client.on('notice', hear)
+  await client.query('DROP TABLE IF EXISTS no_such_table_here')
+  client.off('notice', hear)
+  expect('notice', heard, [['NOTICE', 'table "no_such_table_here" does not exist, skipping']])
+}
+
+async function codeBlock(client) {
+  const heard = []
+  const hear = (notice) => heard.push([notice.severity, notice.message])
+  client.on('notice', hear)
   await client.query("DO $$ BEGIN RAISE NOTICE 'heard %', 1; RAISE WARNING 'heard 2'; END $$")
   client.off('notice', hear)
-  expect('notices', heard, [['NOTICE', 'heard 1'], ['WARNING', 'heard 2']])
+  expect('notices of a code block', heard, [['NOTICE', 'heard 1'], ['WARNING', 'heard 2']])
+  expect('after the code block', await scalar(client, { name: 'plus', text: 'SELECT $1::int + 1', values: [1] }), 2)
 }
 
 // pipelined sends queries before the answers of those before them have come.
@@ -179,11 +159,25 @@ async function cancel(client, url) {
   }, 50)
   expect('cancelled', await ended, '57014')
   clearInterval(again)
-  let alive
-  for (let n = 0; n < 5 && alive === undefined; n++) { // a cancel that came late may hit a statement of this session
-    alive = await scalar(client, "SELECT 'alive'").catch((error) => (error.code === '57014' ? undefined : error.code))
+  await alive(() => scalar(client, "SELECT 'alive'"))
+}
+
+// twoConnections prepares other statements under the same name on each.
+async function twoConnections(url) {
+  const clients = [new Client({ connectionString: url }), new Client({ connectionString: url })]
+  await Promise.all(clients.map((client) => client.connect()))
+  const ask = (which, n) => scalar(clients[which], { name: 'mine', text: `SELECT $1::int + ${1000 * which}`, values: [n] })
+  for (let n = 0; n < 60; n++) {
+    expect('first by turns', await ask(0, n), n)
+    expect('second by turns', await ask(1, n), n + 1000)
   }
-  expect('after the cancel', alive, 'alive')
+  const many = async (which) => {
+    for (let n = 0; n < 200; n++) {
+      expect('at once', await ask(which, n), n + 1000 * which)
+    }
+  }
+  await Promise.all([many(0), many(1)])
+  await Promise.all(clients.map((client) => client.end()))
 }
 
 async function pooled(url) {
@@ -211,7 +205,7 @@ function asLibpq(url) {
   return read.href
 }
 
-async function main(url) {
+async function run(url) {
   const client = new Client({ connectionString: url })
   await client.connect()
   try {
@@ -220,7 +214,9 @@ async function main(url) {
     }
     await pipelined(url)
     await cancel(client, url)
+    await twoConnections(url)
     await pooled(url)
+    await codeBlock(client)
   } catch (error) {
     await drop(client).catch(() => {}) // what came first is what counts
     throw error
@@ -228,15 +224,4 @@ async function main(url) {
   await drop(client)
 }
 
-if (process.argv.length !== 3) {
-  console.error('usage: node node_postgres.js URL')
-  process.exit(1)
-}
-main(asLibpq(process.argv[2])).then(
-  () => console.log(`ok ${checks} checks`),
-  (error) => {
-    const words = error instanceof Difference ? error.message : error.stack
-    console.error(`node_postgres: after ${checks} checks: ${words}`)
-    process.exitCode = 1
-  },
-)
+main((url) => run(asLibpq(url)))

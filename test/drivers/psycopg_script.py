@@ -1,48 +1,19 @@
 #!/usr/bin/env python3
-"""Runs what an application does with psycopg 3, with the driver's defaults, and compares each answer.
-
-    .venv/bin/python psycopg_script.py URL
-
-URL is a connection string of libpq. The role may create tables in the first schema of its search_path; the names end
-in random letters, so that many of these can run at once. The last line of the output is "ok N checks" and the exit
-status 0, or the first difference stands on stderr and the status is 1.
-"""
+"""Runs what an application does with psycopg 3, with the driver's defaults. See check.py."""
 
 import datetime
 import decimal
 import secrets
-import sys
-import threading
+import uuid
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-checks = 0
-suffix = secrets.token_hex(6)
-items = f"psycopg_items_{suffix}"
-copied = f"psycopg_copied_{suffix}"
+import check
+from check import expect, expect_error
 
-
-class Difference(Exception):
-    """What came is not what is right."""
-
-
-def expect(what, got, want):
-    global checks
-    if got != want:
-        raise Difference(f"{what}: got {got!r}, want {want!r}")
-    checks += 1
-
-
-def expect_error(what, error, run):
-    try:
-        run()
-    except error:
-        expect(what, True, True)
-    except psycopg.Error as other:
-        raise Difference(f"{what}: got {other!r}, want {error.__name__}") from other
-    else:
-        raise Difference(f"{what}: no error, want {error.__name__}")
+items = check.unique("psycopg_items")
+copied = check.unique("psycopg_copied")
 
 
 def scalar(conn, sql, *args, **options):
@@ -52,7 +23,7 @@ def scalar(conn, sql, *args, **options):
 def create(conn):
     conn.execute(
         f"CREATE TABLE {items} (id int PRIMARY KEY, big bigint, words text, at timestamptz, doc jsonb, raw bytea,"
-        " numbers int[], names text[], price numeric, yes boolean, nothing text)"
+        " numbers int[], names text[], price numeric, yes boolean, id2 uuid, nothing text)"
     )
     conn.execute(f"CREATE TABLE {copied} (id int, words text)")
     conn.commit()
@@ -62,7 +33,7 @@ def types(conn):
     at = datetime.datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=datetime.timezone.utc)
     row = (
         1, 2**62, "naïve ☃ 'quoted' \\", at, {"a": [1, None, "é"]}, bytes(range(256)),
-        [1, None, 3], ["a", 'with "quotes", and, commas', "NULL"], decimal.Decimal("12345678901234567890.123456789"), True, None,
+        [1, None, 3], ["a", 'with "quotes", and, commas', "NULL"], decimal.Decimal("12345678901234567890.123456789"), True, uuid.uuid4(), None,
     )
     placeholders = ", ".join(["%s"] * len(row))
     cur = conn.execute(f"INSERT INTO {items} VALUES ({placeholders})", [Jsonb(v) if isinstance(v, dict) else v for v in row])
@@ -113,15 +84,15 @@ def prepared(conn):
 
 
 def errors(conn):
-    expect_error("unique violation", psycopg.errors.UniqueViolation, lambda: conn.execute(f"INSERT INTO {items} (id) VALUES (1)"))
-    expect_error("in a failed transaction", psycopg.errors.InFailedSqlTransaction, lambda: conn.execute("SELECT 1"))
+    expect_error("unique violation", "23505", lambda: conn.execute(f"INSERT INTO {items} (id) VALUES (1)"))
+    expect_error("in a failed transaction", "25P02", lambda: conn.execute("SELECT 1"))
     conn.rollback()
     expect("after the error", scalar(conn, "SELECT 1"), 1)
     conn.rollback()
-    expect_error("error while rows stream", psycopg.errors.DivisionByZero,
+    expect_error("error while rows stream", "22012",
                  lambda: conn.execute("SELECT 1 / (5000 - n) FROM generate_series(1, 10000) n").fetchall())
     conn.rollback()
-    expect_error("syntax error", psycopg.errors.SyntaxError, lambda: conn.execute("SELEC 1"))
+    expect_error("syntax error", "42601", lambda: conn.execute("SELEC 1"))
     conn.rollback()
     expect("after the errors", scalar(conn, "SELECT %s::text", ["well"]), "well")
     conn.rollback()
@@ -147,7 +118,7 @@ def copying(conn):
         with conn.cursor() as cur, cur.copy(f"COPY {copied} FROM STDIN") as copy:
             copy.write("not a number\tx\n")
 
-    expect_error("error in copy", psycopg.errors.InvalidTextRepresentation, broken)
+    expect_error("error in copy", "22P02", broken)
     conn.rollback()
 
     def given_up():
@@ -155,7 +126,7 @@ def copying(conn):
             copy.write("1\tx\n")
             raise psycopg.errors.QueryCanceled("the application gives up")
 
-    expect_error("copy given up", psycopg.errors.QueryCanceled, given_up)
+    expect_error("copy given up", "57014", given_up)
     conn.rollback()
     expect("after the copies", scalar(conn, f"SELECT count(*) FROM {copied}"), 20001)
     conn.rollback()
@@ -163,9 +134,9 @@ def copying(conn):
 
 def notices(conn):
     heard = []
-    conn.add_notice_handler(lambda diag: heard.append((diag.severity, diag.message_primary)))
-    conn.execute("DO $$ BEGIN RAISE NOTICE 'heard %', 1; RAISE WARNING 'heard 2'; END $$")
-    expect("notices", heard, [("NOTICE", "heard 1"), ("WARNING", "heard 2")])
+    conn.add_notice_handler(lambda diag: heard.append((diag.severity, diag.sqlstate, diag.message_primary)))
+    conn.execute("DROP TABLE IF EXISTS no_such_table_here")
+    expect("notice", heard, [("NOTICE", "00000", 'table "no_such_table_here" does not exist, skipping')])
     conn.rollback()
 
 
@@ -193,39 +164,54 @@ def pipelines(conn):
             conn.execute("SELECT 1 / 0")
             conn.execute(f"INSERT INTO {items} (id) VALUES (5)")
 
-    expect_error("error in a pipeline", psycopg.errors.DivisionByZero, broken)
+    expect_error("error in a pipeline", "22012", broken)
     conn.rollback()
     expect("after the pipeline", scalar(conn, f"SELECT count(*) FROM {items} WHERE id IN (4, 5)"), 0)
     conn.rollback()
 
 
 def cancel(conn):
-    outcome = []
-
-    def sleep():
-        try:
-            conn.execute("SELECT pg_sleep(60)")
-            outcome.append("slept")
-        except psycopg.Error as error:
-            outcome.append(type(error).__name__)
-
-    sleeper = threading.Thread(target=sleep)
-    sleeper.start()
-    while sleeper.is_alive():  # a cancel that comes before the query does nothing
-        conn.cancel()
-        sleeper.join(0.05)
-    expect("cancelled", outcome, ["QueryCanceled"])
+    check.cancel_until_ended(conn.cancel_safe, lambda: conn.execute("SELECT pg_sleep(60)"))
     conn.rollback()
     conn.autocommit = True
-    for n in range(3):  # a cancel that came late may hit one statement of this session, and of no other
-        try:
-            expect("after the cancel", scalar(conn, "SELECT 'alive'"), "alive")
-            break
-        except psycopg.errors.QueryCanceled:
-            continue
-    else:
-        raise Difference("after the cancel: statements go on being cancelled")
+    check.alive(lambda: scalar(conn, "SELECT 'alive'"))
     conn.autocommit = False
+
+
+def code_block(conn):
+    heard = []
+    conn.add_notice_handler(lambda diag: heard.append((diag.severity, diag.message_primary)))
+    conn.execute("DO $$ BEGIN RAISE NOTICE 'heard %', 1; RAISE WARNING 'heard 2'; END $$")
+    expect("notices of a code block", heard, [("NOTICE", "heard 1"), ("WARNING", "heard 2")])
+    expect("after the code block", scalar(conn, "SELECT %s::int", [1], prepare=True), 1)
+    conn.commit()
+
+
+def two_connections(url):
+    """psycopg numbers its statements: the same name means something else on each connection."""
+    with psycopg.connect(url, autocommit=True) as first, psycopg.connect(url, autocommit=True) as second:
+        for n in range(60):
+            expect("first by turns", scalar(first, "SELECT %s::int * 3", [n], prepare=True), n * 3)
+            expect("second by turns", scalar(second, "SELECT 'second ' || %s::text", [str(n)], prepare=True), f"second {n}")
+
+        def many(conn, base):
+            for n in range(200):
+                with conn.transaction():
+                    expect("at once", scalar(conn, "SELECT %s::bigint + %s", [base, n], prepare=True), base + n)
+
+        check.at_once(lambda: many(first, 1000), lambda: many(second, 2000))
+
+
+def two_pipelines(url):
+    with psycopg.connect(url, autocommit=True) as first, psycopg.connect(url, autocommit=True) as second:
+        with first.pipeline() as one, second.pipeline() as two:
+            ours = [first.execute("SELECT %s::int + 1", [n], prepare=True) for n in range(100)]
+            theirs = [second.execute("SELECT %s::text || '!'", [str(n)], prepare=True) for n in range(100)]
+            one.sync()
+            late = [first.execute("SELECT %s::int + 2", [n]) for n in range(20)]
+            two.sync()
+        expect("first pipeline", [c.fetchone()[0] for c in ours + late], [n + 1 for n in range(100)] + [n + 2 for n in range(20)])
+        expect("second pipeline", [c.fetchone()[0] for c in theirs], [f"{n}!" for n in range(100)])
 
 
 def drop(conn):
@@ -239,19 +225,14 @@ def main(url):
     with psycopg.connect(url) as conn:
         create(conn)
         try:
-            for part in (types, transactions, prepared, errors, copying, notices, streams, pipelines, cancel):
+            for part in (types, transactions, prepared, errors, copying, notices, streams, pipelines, cancel, code_block):
                 part(conn)
         finally:
             if not conn.closed:
                 drop(conn)
     expect("closed", conn.closed, True)
+    two_connections(url)
+    two_pipelines(url)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    try:
-        main(sys.argv[1])
-    except (Difference, psycopg.Error) as fault:
-        sys.exit(f"psycopg_script: after {checks} checks: {type(fault).__name__}: {fault}")
-    print(f"ok {checks} checks")
+check.main(main)

@@ -2,6 +2,7 @@ package drivers
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,9 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"sluice/internal/config"
 	"sluice/internal/throwawaypg"
-	"sluice/internal/tlsconf"
 	"sluice/proxy"
 )
 
@@ -23,19 +25,20 @@ import (
 const (
 	role     = "driver"
 	password = "it's a secret: 100 %"
-	database = "app"
 )
 
-// prepare makes what the scripts need.
-func prepare(t *testing.T, pg *throwawaypg.Cluster) {
+// prepare makes what the scripts need. Each driver has a database, and so its pools, for itself.
+func prepare(t *testing.T, pg *throwawaypg.Cluster, all []driver) {
 	t.Helper()
-	err := pg.Exec(t.Context(),
+	statements := []string{
 		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, role, strings.ReplaceAll(password, "'", "''")),
-		fmt.Sprintf(`CREATE DATABASE %s OWNER %s`, database, role),
 		`CREATE ROLE service LOGIN PASSWORD 'service-secret'`,
 		`GRANT SELECT ON pg_authid TO service`,
-	)
-	if err != nil {
+	}
+	for _, d := range all {
+		statements = append(statements, fmt.Sprintf(`CREATE DATABASE "%s" OWNER %s`, d.name, role))
+	}
+	if err := pg.Exec(t.Context(), statements...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -44,10 +47,11 @@ func prepare(t *testing.T, pg *throwawaypg.Cluster) {
 type sluice struct {
 	server  *proxy.Server
 	address map[string]string // by mode
+	caFile  string            // what signed Sluice's certificate
 	log     lockedBuffer
 }
 
-// The transaction port has fewer backends than the scripts have connections: they share them.
+// The transaction port has fewer backends than the scripts of a driver have connections at times: they share them.
 const configuration = `
 listeners:
   - {name: session, address: "127.0.0.1:0", mode: session}
@@ -61,15 +65,16 @@ tenants:
     auth: {query: "SELECT rolname, rolpassword, rolvaliduntil FROM pg_authid WHERE rolname = $1 AND rolcanlogin"}
     pool_size: 8
     session_pool_size: 40
-    max_backends: 60
+    max_backends: 250
 `
 
 // startSluice starts Sluice in front of pg and ends it with the test, which fails if a client is left then.
 func startSluice(t *testing.T, pg *throwawaypg.Cluster) *sluice {
 	t.Helper()
-	s := &sluice{address: make(map[string]string)}
+	dir := t.TempDir()
+	s := &sluice{address: make(map[string]string), caFile: filepath.Join(dir, caFile)}
 	var err error
-	s.server, err = proxy.New(loadConfiguration(t, pg), proxy.Options{
+	s.server, err = proxy.New(loadConfiguration(t, dir, pg), proxy.Options{
 		Log: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Version: "test",
 	})
 	if err != nil {
@@ -95,40 +100,59 @@ func startSluice(t *testing.T, pg *throwawaypg.Cluster) *sluice {
 	return s
 }
 
-func loadConfiguration(t *testing.T, pg *throwawaypg.Cluster) *config.Config {
+// loadConfiguration writes what Sluice needs into dir.
+func loadConfiguration(t *testing.T, dir string, pg *throwawaypg.Cluster) *config.Config {
 	t.Helper()
-	cert, key, err := tlsconf.SelfSigned([]string{"localhost", "127.0.0.1"}, time.Now())
-	if err != nil {
+	issueCertificate(t, dir)
+	file := filepath.Join(dir, "sluice.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, configuration, pg.Port()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	for name, content := range map[string][]byte{
-		"cert.pem": cert, "key.pem": key, "sluice.yaml": fmt.Appendf(nil, configuration, pg.Port()),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cfg, err := config.Load(filepath.Join(dir, "sluice.yaml"))
+	cfg, err := config.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return cfg
 }
 
-// url returns a connection string for the port of a mode.
-func (s *sluice) url(mode, sslmode string) string {
+// url returns a connection string for the port of a mode, with more settings than the database's name.
+func (s *sluice) url(mode, database string, settings url.Values) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword(role, password), Host: s.address[mode], Path: "/" + database,
-		RawQuery: url.Values{"sslmode": {sslmode}}.Encode(),
+		RawQuery: settings.Encode(),
 	}
 	return u.String()
+}
+
+// watchPool says at the end of t what the transaction port's pool of a database has done. The idle client that it
+// holds until then keeps the pool.
+func (s *sluice) watchPool(t *testing.T, database string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), scriptTimeout)
+	defer cancel()
+	idle, err := pgx.Connect(ctx, s.url("transaction", database, url.Values{"sslmode": {"disable"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, tenant := range s.server.Status().Tenants {
+			for _, p := range tenant.Pools {
+				if p.Database == database && p.Mode == "transaction" {
+					t.Logf("%s on the transaction port: %d transactions, %d statements, pinned sessions by reason %v, ended sessions by reason %v",
+						database, p.Transactions, p.Queries, p.Pins, p.Ended)
+				}
+			}
+		}
+		if err := idle.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // awaitNoClients waits until Sluice has seen the last client go.
 func (s *sluice) awaitNoClients(t *testing.T) {
 	t.Helper()
-	deadline, tick := time.After(10*time.Second), time.NewTicker(10*time.Millisecond)
+	deadline, tick := time.After(time.Minute), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
 	for s.server.Totals().Clients != 0 {
 		select {

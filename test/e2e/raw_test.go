@@ -103,3 +103,69 @@ func ownCluster(t *testing.T, hba ...string) *throwawaypg.Cluster {
 	t.Cleanup(func() { _ = pg.Stop() })
 	return pg
 }
+
+var (
+	flushMsg    = &pgproto3.Flush{}
+	copyDataMsg = &pgproto3.CopyData{Data: []byte("1\n")}
+	copyDoneMsg = &pgproto3.CopyDone{}
+)
+
+func describe(statement string) *pgproto3.Describe {
+	return &pgproto3.Describe{ObjectType: 'S', Name: statement}
+}
+
+func queryMsg(sql string) *pgproto3.Query { return &pgproto3.Query{String: sql} }
+
+func TestPipelinedCopyNeverGivesRowsAway(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, oneBackend))
+	a, b := r.raw("transaction", "alice"), r.raw("transaction", "alice")
+	a.send(queryMsg("CREATE TABLE given_away (x int)"))
+	a.until('Z')
+	a.send(queryMsg("BEGIN"))
+	a.until('Z')
+	a.send(queryMsg("COMMIT; COPY given_away FROM STDIN"), copyDataMsg, copyDoneMsg, queryMsg("SELECT 'a-secret' FROM pg_sleep(.2)"))
+	b.send(queryMsg("SELECT 'b-own'"))
+	if got := b.until('Z'); strings.Contains(got, "a-secret") || !strings.Contains(got, "D(b-own)") {
+		t.Errorf("b got %q", got)
+	}
+	if got := a.until('Z') + " " + a.until('Z'); !strings.Contains(got, "D(a-secret)") {
+		t.Errorf("a got %q", got)
+	}
+}
+
+func TestOpenPipelineKeepsItsBackend(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, oneBackend))
+	a, b := r.raw("transaction", "alice"), r.raw("transaction", "alice")
+	a.send(queryMsg("CREATE TABLE open_pipeline (x int)"))
+	a.until('Z')
+	a.send(parseMsg("", "INSERT INTO open_pipeline VALUES (1)"), bindMsg(""), executeMsg, flushMsg)
+	a.until('C')
+	b.send(queryMsg("SELECT count(*)::text FROM open_pipeline"))
+	a.send(parseMsg("", "nonsense"), syncMsg)
+	a.until('Z')
+	if got := b.until('Z'); !strings.Contains(got, "D(0)") {
+		t.Errorf("b got %q: a's insert was committed", got)
+	}
+	a.send(parseMsg("", "INSERT INTO open_pipeline VALUES (1)"), bindMsg(""), executeMsg, flushMsg)
+	a.until('C')
+	_ = a.conn.Close()
+	b.send(queryMsg("SELECT count(*)::text FROM open_pipeline"))
+	if got := b.until('Z'); !strings.Contains(got, "D(0)") {
+		t.Errorf("b got %q: the vanished client's insert was committed", got)
+	}
+}
+
+func TestSlowMessagesHoldNoBackend(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, oneBackend))
+	for _, begun := range []string{"Q\x00\x00\x00\x20SEL", "P\x00\x00\x00\x40", "H\x00\x00\x00\x04", "c\x00\x00\x00\x04", "d\x00\x00\x00\x05x", "C\x00\x00\x00\x07Sx\x00"} {
+		c := r.raw("transaction", "alice")
+		_, err := c.conn.Write([]byte(begun))
+		must(t, err)
+	}
+	if got := r.value(r.connect("transaction", "alice", ""), "SELECT 'fine'"); got != "fine" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -57,12 +57,14 @@ func TestNewerProtocolsAreNegotiatedDownOnce(t *testing.T) {
 		name    string
 		version uint32
 		extra   []wire.Param
-		want    []string // unknown options; nil: no negotiation
+		spoken  uint32   // from then on; 0: no negotiation
+		want    []string // unknown options
 	}{
-		{"3.0", wire.Version30, nil, nil},
-		{"3.2", wire.Version32, nil, []string{}},
-		{"3.9999", 3<<16 | 9999, nil, []string{}},
-		{"an option", wire.Version30, []wire.Param{{Name: "_pq_.x", Value: "1"}, {Name: "_pq_.y", Value: "2"}}, []string{"_pq_.x", "_pq_.y"}},
+		{"3.0", wire.Version30, nil, 0, nil},
+		{"3.2", wire.Version32, nil, 0, nil},
+		{"3.9999", 3<<16 | 9999, nil, wire.Version32, nil},
+		{"an option", wire.Version30, []wire.Param{{Name: "_pq_.x", Value: "1"}, {Name: "_pq_.y", Value: "2"}}, wire.Version30, []string{"_pq_.x", "_pq_.y"}},
+		{"an option of 3.2", wire.Version32, []wire.Param{{Name: "_pq_.x", Value: "1"}}, wire.Version32, []string{"_pq_.x"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			nc := r.dial("transaction")
@@ -71,9 +73,9 @@ func TestNewerProtocolsAreNegotiatedDownOnce(t *testing.T) {
 			fe := pgproto3.NewFrontend(nc, nc)
 			m, err := fe.Receive()
 			must(t, err)
-			if tc.want != nil {
+			if tc.spoken != 0 {
 				v, ok := m.(*pgproto3.NegotiateProtocolVersion)
-				if !ok || v.NewestMinorProtocol != wire.Version30 || fmt.Sprint(v.UnrecognizedOptions) != fmt.Sprint(tc.want) {
+				if !ok || v.NewestMinorProtocol != tc.spoken || fmt.Sprint(v.UnrecognizedOptions) != fmt.Sprint(tc.want) {
 					t.Fatalf("got %#v, want NegotiateProtocolVersion of %v", m, tc.want)
 				}
 				m, err = fe.Receive()
@@ -86,6 +88,24 @@ func TestNewerProtocolsAreNegotiatedDownOnce(t *testing.T) {
 	}
 }
 
+func TestProtocol32GivesLongKeys(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, ""))
+	for _, mode := range modes {
+		for version, length := range map[string]int{"3.0": 4, "3.2": 32} {
+			c := r.connect(mode, "alice", "max_protocol_version="+version)
+			if n := len(c.PgConn().SecretKey()); n != length {
+				t.Errorf("%s, %s: a key of %d bytes, want %d", mode, version, n, length)
+			}
+			own := r.value(c, "SELECT pg_backend_pid()::text")
+			if pid := fmt.Sprint(c.PgConn().PID()); (pid == own) != (mode == "session") {
+				t.Errorf("%s: pid %s, the backend's is %s", mode, pid, own)
+			}
+			cancelRunning(t, r, c)
+		}
+	}
+}
+
 func TestWhatIsNotPostgres(t *testing.T) {
 	t.Parallel()
 	r := start(t, cluster, base(cluster, ""))
@@ -93,7 +113,8 @@ func TestWhatIsNotPostgres(t *testing.T) {
 		in   []byte
 		want string
 	}{
-		"protocol 2": {[]byte("\x00\x00\x00\x0c\x00\x02\x00\x00junk"), "0A000"},
+		"protocol 2": {[]byte("\x00\x00\x00\x0c\x00\x02\x00\x00junk"), "EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.2\n"},
+		"protocol 4": {[]byte("\x00\x00\x00\x0c\x00\x04\x00\x00junk"), "0A000"},
 		"http":       {[]byte("GET / HTTP/1.1\r\n\r\n"), "08P01"},
 		"no user":    {wire.AppendStartup(nil, wire.Version30, nil), "28000"},
 	} {

@@ -1,0 +1,75 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// loginProblems loads text and returns what is wrong with it, a line for each problem.
+func loginProblems(t *testing.T, text string) string {
+	t.Helper()
+	_, err := load(t, text)
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("%v is no *Error", err)
+	}
+	var lines []string
+	for _, p := range e.Problems {
+		lines = append(lines, p.Path+": "+p.Message)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestLoginsMustBePossible(t *testing.T) {
+	t.Parallel()
+	const (
+		tlsBlock = "tls: {cert_file: c, key_file: k, client_cert: required, client_ca_file: ca}\n"
+		socket   = "listeners: [{name: a, address: /run/.s.PGSQL.6543, mode: session}]\n"
+		two      = "listeners: [{name: a, address: /run/.s.PGSQL.6543, mode: session, tenants: [other]}, {name: b, address: ':1', mode: session}]\n"
+		remote   = "host: db.example, cert_file: c, key_file: k"
+		noSecret = " gives no secret to log in to PostgreSQL with: it needs tenants[0].roles[].backend.password, or tenants[0].backend.cert_file, or secrets in tenants[0].auth.users_file"
+	)
+	for _, tt := range []struct{ name, file, want string }{
+		{"require_tls without a certificate", "tenants: [{require_tls: true}]",
+			"tenants[0].require_tls: needs tls.cert_file and tls.key_file: without them nobody can log in over TCP"},
+		{"require_tls with one", "tls: {cert_file: c, key_file: k}\ntenants: [{require_tls: true}]", ""},
+		{"require_tls without one, on a Unix socket only", socket + "tenants: [{require_tls: true}]", ""},
+		{"require_tls of a tenant that has a Unix socket too", two + "tenants: [{name: other, require_tls: true}]",
+			"tenants[0].require_tls: needs tls.cert_file and tls.key_file: without them nobody can log in over TCP"},
+		{"what follows from a broken certificate", "tls: {cert_file: env(SLUICE_TEST_UNSET), key_file: k}\ntenants: [{require_tls: true}]",
+			"tls.cert_file: env(SLUICE_TEST_UNSET): the environment variable is not set"},
+		{"cert without certificates of clients", "tls: {cert_file: c, key_file: k}\ntenants: [{auth: {method: cert}}]",
+			"tenants[0].auth.method: cert needs tls.client_cert, optional or required"},
+		{"cert", tlsBlock + "tenants: [{auth: {method: cert}}]", ""},
+		{"cert without a secret", tlsBlock + "tenants: [{auth: {method: cert, users_file: ''}, backend: {host: db.example}}]",
+			"tenants[0].auth.method: cert" + noSecret},
+		{"cert with a role's password", tlsBlock +
+			"tenants: [{auth: {method: cert, users_file: ''}, backend: {host: db.example}, roles: [{name: a, backend: {password: x}}]}]", ""},
+		{"cert with a certificate towards Postgres", tlsBlock + "tenants: [{auth: {method: cert, users_file: ''}, backend: {" + remote + "}}]", ""},
+		{"cert with a Postgres that may trust", tlsBlock + "tenants: [{auth: {method: cert, users_file: ''}}]", ""},
+		{"peer without a Unix socket", "tenants: [{auth: {method: peer}}]",
+			"tenants[0].auth.method: peer needs a listener on a Unix socket"},
+		{"peer without a Unix socket of its own", two + "tenants: [{name: mine, auth: {method: peer}}, {name: other}]",
+			"tenants[0].auth.method: peer needs a listener on a Unix socket"},
+		{"peer", socket + "tenants: [{auth: {method: peer}}]", ""},
+		{"peer without a secret", socket + "tenants: [{auth: {method: peer, users_file: ''}, backend: {host: db.example}}]",
+			"tenants[0].auth.method: peer" + noSecret},
+		{"direct TLS that may go without", "tenants: [{backend: {tls_negotiation: direct}}]",
+			"tenants[0].backend.tls_negotiation: direct needs tenants[0].backend.tls_mode require, verify-ca or verify-full, not prefer"},
+		{"direct TLS", "tenants: [{backend: {tls_negotiation: direct, tls_mode: require}}]", ""},
+		{"direct TLS of a host elsewhere", "tenants: [{backend: {tls_negotiation: direct, host: db.example}}]", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(tt.want, loginProblems(t, tt.file)); diff != "" {
+				t.Errorf("problems of\n%s\n(-want +got):\n%s", tt.file, diff)
+			}
+		})
+	}
+}

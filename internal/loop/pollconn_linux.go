@@ -1,0 +1,194 @@
+package loop
+
+import (
+	"io"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// pollConn is the transport on a descriptor of our own, which no one else reads, writes or closes.
+type pollConn struct {
+	c          *Conn
+	p          *poller
+	fd         int // -1: closed
+	slot       int32
+	generation uint32
+	interest   uint32 // what epoll is asked for
+	hasInput   bool   // a read may find something
+	ended      bool   // the end, or an error, has been read
+	hung       bool   // it has left epoll: the peer hung up while nobody read
+	out        []byte // unsent
+	writeErr   error
+}
+
+// take gives t a descriptor of the socket. On an error nothing has changed.
+func (t *pollConn) take(p *poller, socket syscall.Conn) error {
+	var err error
+	if t.fd, err = detach(socket); err != nil {
+		return err
+	}
+	if err := p.add(t); err != nil {
+		_ = unix.Close(t.fd)
+		return err
+	}
+	return nil
+}
+
+func (t *pollConn) ask(op int, events uint32) error {
+	t.interest = events
+	return unix.EpollCtl(t.p.epoll, op, t.fd, &unix.EpollEvent{Events: events, Fd: t.slot, Pad: int32(t.generation)})
+}
+
+// ready deals with what epoll reports.
+func (t *pollConn) ready(events uint32) {
+	if events&unix.EPOLLOUT != 0 {
+		t.flush()
+	}
+	if t.c.closed || events&^unix.EPOLLOUT == 0 {
+		return
+	}
+	t.hasInput = true
+	if t.ended || t.writeErr != nil || t.c.paused && !t.c.shutting {
+		t.pause(events)
+		return
+	}
+	t.c.readable()
+}
+
+// pause takes the interest in reading back, which is left until something comes. A peer that has hung up would be
+// reported with no interest set either: it leaves epoll.
+func (t *pollConn) pause(events uint32) {
+	if events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		t.hung = true
+		_ = t.ask(unix.EPOLL_CTL_DEL, 0)
+		return
+	}
+	_ = t.ask(unix.EPOLL_CTL_MOD, t.interest&^(unix.EPOLLIN|unix.EPOLLRDHUP))
+}
+
+func (t *pollConn) resume() {
+	op := unix.EPOLL_CTL_MOD
+	switch {
+	case t.hung:
+		t.hung, op = false, unix.EPOLL_CTL_ADD
+	case t.interest&unix.EPOLLIN != 0:
+		return
+	}
+	events := uint32(unix.EPOLLIN | unix.EPOLLRDHUP)
+	if len(t.out) > 0 {
+		events |= unix.EPOLLOUT
+	}
+	_ = t.ask(op, events)
+}
+
+// buffered: epoll reports again and again what the socket holds, but not why writing has failed.
+func (t *pollConn) buffered() bool { return t.writeErr != nil && !t.ended }
+
+// read reads once. A short read means that there is no more now: the next one is not tried before epoll reports it.
+func (t *pollConn) read(p []byte) (n int, err error) {
+	if !t.hasInput {
+		return 0, t.nothing()
+	}
+	for {
+		r, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(t.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		n = int(r)
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			t.hasInput = false
+			return 0, t.nothing()
+		case errno != 0:
+			t.ended = true
+			return 0, os.NewSyscallError("read", errno)
+		case n == 0:
+			t.ended = true
+			return 0, io.EOF
+		}
+		t.hasInput = n == len(p)
+		return n, nil
+	}
+}
+
+// nothing is the answer when there is no input.
+func (t *pollConn) nothing() error {
+	if t.writeErr == nil {
+		return ErrAgain
+	}
+	t.ended = true
+	return t.writeErr
+}
+
+func (t *pollConn) write(p []byte) {
+	if len(p) == 0 || t.writeErr != nil {
+		return
+	}
+	if len(t.out) == 0 {
+		p = p[t.send(p):]
+	}
+	if len(p) == 0 || t.writeErr != nil {
+		return
+	}
+	t.out = append(t.out, p...)
+	if !t.hung && t.interest&unix.EPOLLOUT == 0 {
+		_ = t.ask(unix.EPOLL_CTL_MOD, t.interest|unix.EPOLLOUT)
+	}
+}
+
+// send writes once and returns how much was taken.
+func (t *pollConn) send(p []byte) int {
+	for {
+		r, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(t.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		switch errno {
+		case 0:
+			return int(r)
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return 0
+		}
+		t.fail(os.NewSyscallError("write", errno))
+		return 0
+	}
+}
+
+// fail ends writing. The handler is told when it has read what there is to read.
+func (t *pollConn) fail(err error) {
+	t.writeErr, t.out, t.hasInput = err, nil, true
+	t.c.loop.enqueue(t.c)
+}
+
+// flush sends what was queued.
+func (t *pollConn) flush() {
+	if len(t.out) == 0 {
+		return
+	}
+	n := t.send(t.out)
+	if t.writeErr != nil {
+		return
+	}
+	if t.out = t.out[n:]; len(t.out) > 0 {
+		return
+	}
+	t.out = nil
+	_ = t.ask(unix.EPOLL_CTL_MOD, t.interest&^unix.EPOLLOUT)
+	t.c.drained()
+}
+
+func (t *pollConn) unsent() int   { return len(t.out) }
+func (t *pollConn) failed() error { return t.writeErr }
+
+func (t *pollConn) closeWrite() {
+	if unix.Shutdown(t.fd, unix.SHUT_WR) != nil {
+		t.c.Close()
+	}
+}
+
+func (t *pollConn) close() {
+	t.p.remove(t)
+	_ = unix.Close(t.fd)
+	t.fd, t.out = -1, nil
+}

@@ -1,0 +1,8 @@
+//go:build !linux && !darwin
+
+package proxy
+
+import "errors"
+
+// peerUID is not known here.
+func peerUID(int) (uint32, error) { return 0, errors.ErrUnsupported }
