@@ -21,6 +21,7 @@ type copyCase struct {
 	table string          // further columns or constraints of the table
 	act   func(c *copier) // what the client does, and what it waits for
 	rows  int             // that are in the table when everything is over
+	races string          // what the client is told or not, as far as Postgres has come at that moment
 }
 
 // TestCopyOfEveryKindLeavesACleanBackend plays each case on a direct connection and through both ports: what the client is told is
@@ -36,7 +37,7 @@ func TestCopyOfEveryKindLeavesACleanBackend(t *testing.T) {
 			for _, mode := range modes {
 				t.Run(mode, func(t *testing.T) {
 					r := start(t, cluster, base(cluster, "pool_size: 1\nsession_pool_size: 1\npool_wait_timeout: 9s"))
-					if got := tc.play(t, r.url(mode, "alice", ""), r.addr[mode], table+"_"+mode); got != want {
+					if got := tc.play(t, r.url(mode, "alice", ""), r.addr[mode], table+"_"+mode); tc.steady(got) != tc.steady(want) {
 						t.Errorf("\n got %s\nwant %s", got, want)
 					}
 					r.wantClean(mode)
@@ -45,6 +46,14 @@ func TestCopyOfEveryKindLeavesACleanBackend(t *testing.T) {
 			}
 		})
 	}
+}
+
+// steady is what the client is told without what it may as well not be.
+func (tc copyCase) steady(told string) string {
+	if tc.races == "" {
+		return told
+	}
+	return strings.ReplaceAll(told, " "+tc.races, "")
 }
 
 // play plays the case at url with a table of its own and returns what the client was told. addr is empty for a direct connection.

@@ -177,6 +177,7 @@ func TestMetricsAndStatusTellWhatHappened(t *testing.T) {
 		}
 	}
 	_, _ = pgx.Connect(r.ctx(), strings.Replace(r.url("transaction", "alice", ""), "alice-secret", "wrong", 1))
+	r.eventually("the pin is counted", func() bool { return r.counter("sluice_pins_total", `reason="temp"`) == 1 })
 	w := httptest.NewRecorder()
 	r.srv.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	labels := `database="app",mode="transaction",role="alice",tenant="default"`
