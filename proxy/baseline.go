@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"slices"
 
+	"sluice/internal/backend"
 	"sluice/internal/prepared"
 	"sluice/internal/relay"
 	"sluice/internal/wire"
@@ -15,7 +17,11 @@ type baseline struct {
 	table  *prepared.Table
 	params []wire.Param // ParameterStatus of the backend that was opened last; never changed in place
 	relay  *relay.Params
-	refs   int // sessions and backends
+
+	target *backend.Target   // of the last login
+	cred   [sha256.Size]byte // fingerprint of its credential
+
+	refs int // sessions and backends
 }
 
 // baseline returns the lane's baseline with that key, one reference added.
@@ -27,6 +33,14 @@ func (l *lane) baseline(key string) *baseline {
 	}
 	b.refs++
 	return b
+}
+
+// share returns the target of an earlier login that is the same, so that sessions need not keep one each.
+func (b *baseline) share(t *backend.Target, cred [sha256.Size]byte) *backend.Target {
+	if b.target == nil || b.cred != cred || b.target.Role != t.Role || b.target.Database != t.Database {
+		b.target, b.cred = t, cred
+	}
+	return b.target
 }
 
 // setParams notes what a new backend has reported. Machines that run keep to what their client was told.

@@ -2,8 +2,9 @@ package proxy
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
-	"crypto/subtle"
+	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
 	"sync"
@@ -16,9 +17,11 @@ const maxPID = 1 << 22
 
 // cancels knows the keys that clients were given for cancelling.
 type cancels struct {
-	mu       sync.Mutex // guards below
-	sessions map[uint32][]*session
-	failing  map[netip.Addr]int // requests with a wrong key that are being delayed, by address
+	secret [sha256.Size]byte // from which the keys are made, so that none need be kept
+
+	mu       sync.Mutex          // guards below
+	sessions map[uint32]*session // by pid; those with the same pid are chained
+	failing  map[netip.Addr]int  // requests with a wrong key that are being delayed, by address
 }
 
 const (
@@ -29,39 +32,48 @@ const (
 )
 
 func newCancels() *cancels {
-	return &cancels{sessions: make(map[uint32][]*session), failing: make(map[netip.Addr]int)}
+	c := &cancels{sessions: make(map[uint32]*session), failing: make(map[netip.Addr]int)}
+	_, _ = rand.Read(c.secret[:]) // never fails
+	return c
 }
 
-// add registers the session under a key of its own, of keyLen bytes. pid is the backend's for a session that keeps it, 0
+// add registers the session, whose key has keyLen bytes, at most 32. pid is the backend's for a session that keeps it, 0
 // for others, which get one that no process has.
 func (c *cancels) add(s *session, pid uint32, keyLen int) {
-	key := make([]byte, keyLen)
-	_, _ = rand.Read(key) // never fails
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for pid == 0 || pid > maxPID && len(c.sessions[pid]) > 0 {
+	for pid == 0 || pid > maxPID && c.sessions[pid] != nil {
 		var b [4]byte
 		_, _ = rand.Read(b[:])
 		pid = maxPID + 1 + binary.BigEndian.Uint32(b[:])%(1<<31-maxPID-1)
 	}
-	s.pid, s.key = pid, key
-	c.sessions[pid] = append(c.sessions[pid], s)
+	s.pid, s.keyLen = pid, uint8(keyLen)
+	s.chain, c.sessions[pid] = c.sessions[pid], s
+}
+
+// key returns the session's key: nobody can tell it who does not know the secret.
+func (c *cancels) key(s *session) []byte {
+	mac := hmac.New(sha256.New, c.secret[:])
+	_ = binary.Write(mac, binary.BigEndian, [2]uint64{uint64(s.pid), s.id})
+	return mac.Sum(nil)[:s.keyLen]
 }
 
 func (c *cancels) remove(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := c.sessions[s.pid]
-	for i, other := range all {
-		if other == s {
-			all = append(all[:i:i], all[i+1:]...)
-			break
+	first := c.sessions[s.pid]
+	if first == s {
+		if s.chain == nil {
+			delete(c.sessions, s.pid)
+		} else {
+			c.sessions[s.pid] = s.chain
 		}
+		return
 	}
-	if len(all) == 0 {
-		delete(c.sessions, s.pid)
-	} else {
-		c.sessions[s.pid] = all
+	for other := first; other != nil; other = other.chain {
+		if other.chain == s {
+			other.chain = s.chain
+		}
 	}
 }
 
@@ -70,8 +82,8 @@ func (c *cancels) find(pid uint32, key []byte) *session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var found *session
-	for _, s := range c.sessions[pid] {
-		if subtle.ConstantTimeCompare(s.key, key) == 1 {
+	for s := c.sessions[pid]; s != nil; s = s.chain {
+		if hmac.Equal(c.key(s), key) {
 			found = s
 		}
 	}

@@ -205,7 +205,7 @@ func (l *lane) refreshCode() {
 	l.done.Go(func() {
 		ctx, cancel := context.WithTimeout(l.srv.ctx, codeTimeout)
 		defer cancel()
-		conn, err := dialer.Dial(ctx, target)
+		conn, err := dialer.Dial(ctx, *target)
 		if err == nil {
 			l.readCode(ctx, conn)
 			_ = conn.Close()

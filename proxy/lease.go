@@ -12,7 +12,7 @@ import (
 
 // acquire gets a backend for the transaction that begins. It reports false if the session has to wait for one.
 func (s *session) acquire() bool {
-	b := s.lane.pool.Acquire(&s.waiter, s.base.key, s.target)
+	b := s.lane.pool.Acquire(&s.waiter, s.base.key, *s.target)
 	if b == nil {
 		return false
 	}
@@ -191,7 +191,9 @@ func (s *session) end(e *endError) {
 	s.setPhase(numPhases)
 	s.ended, s.held, s.verdict = true, nil, nil
 	s.timer.Stop()
-	s.life.Stop()
+	if s.life != nil {
+		s.life.Stop()
+	}
 	if s.waiter.Waiting() {
 		s.lane.pool.Cancel(&s.waiter)
 	}

@@ -175,8 +175,8 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 }
 
 // target returns what the client's backends are opened with: settings of the tenant, then the client's own parameters.
-func (a *admission) target(ts *tenantState, st *startup, cred auth.Credential) backend.Target {
-	t := backend.Target{Role: a.role, Database: ts.dbname(a.database), Credential: cred}
+func (a *admission) target(ts *tenantState, st *startup, cred auth.Credential) *backend.Target {
+	t := &backend.Target{Role: a.role, Database: ts.dbname(a.database), Credential: cred}
 	if r := ts.roles[a.role]; r != nil {
 		if r.Backend.User != "" {
 			t.Role, t.Credential = r.Backend.User, auth.Credential{}
@@ -202,7 +202,7 @@ func (a *admission) greet(wc *wire.Conn, s *session, greeting []wire.Param) erro
 	for _, p := range greeting {
 		msgs = append(msgs, &pgproto3.ParameterStatus{Name: p.Name, Value: p.Value})
 	}
-	msgs = append(msgs, &pgproto3.BackendKeyData{ProcessID: s.pid, SecretKey: s.key}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	msgs = append(msgs, &pgproto3.BackendKeyData{ProcessID: s.pid, SecretKey: a.srv.cancels.key(s)}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 	if err := wc.Send(msgs...); err != nil {
 		return err
 	}
@@ -275,14 +275,16 @@ func (s *session) noLease(login context.Context, tooLong *endError) *endError {
 func (s *session) ask(result chan<- lease) {
 	key := baselineKey(s.target.Params)
 	s.base = s.lane.baseline(key)
-	if fp := fingerprint(s.target.Credential); fp != s.lane.cred {
+	fp := fingerprint(s.target.Credential)
+	if fp != s.lane.cred {
 		if s.lane.cred != [sha256.Size]byte{} {
 			s.lane.pool.Renew()
 		}
 		s.lane.cred = fp
 	}
+	s.target = s.base.share(s.target, fp)
 	s.lane.target = s.target
-	s.lane.pool.SetLogin(s.target)
+	s.lane.pool.SetLogin(*s.target)
 	if s.pooled() && s.base.params != nil {
 		result <- lease{}
 		return
@@ -299,7 +301,7 @@ func (s *session) ask(result chan<- lease) {
 		}
 		result <- lease{bc: b.Owner.(*backendConn)}
 	}
-	if b := s.lane.pool.Acquire(&s.waiter, key, s.target); b != nil {
+	if b := s.lane.pool.Acquire(&s.waiter, key, *s.target); b != nil {
 		s.waiter.Granted(b, nil)
 	}
 }

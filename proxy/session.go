@@ -66,11 +66,12 @@ type session struct {
 	facts
 	lane   *lane
 	base   *baseline
-	target backend.Target
+	target *backend.Target
 	client *loop.Conn
 	m      relay.Machine
-	pid    uint32
-	key    []byte
+	pid    uint32   // for cancelling, as keyLen
+	keyLen uint8    // and the length of its key
+	chain  *session // with the same pid; guarded by cancels.mu
 
 	held    []byte     // of the client, not taken by the machine yet
 	next    relay.Next // what held waits for
@@ -86,8 +87,8 @@ type session struct {
 	since      time.Time // of the phase
 	blockSince time.Time // of the transaction; zero: none
 	timer      loop.Timer
-	life       loop.Timer
-	pinned     bool // counted as pinned
+	life       *loop.Timer // nil: it may live as long as it likes
+	pinned     bool        // counted as pinned
 }
 
 // start makes the session live on its loop. bc is the backend of a session of session mode, nil in transaction mode.
@@ -106,7 +107,10 @@ func (s *session) start(nc net.Conn, bc *backendConn) {
 		s.attach(bc)
 	}
 	s.since = s.lane.loop.Now()
-	s.lane.loop.Start(&s.life, s.lane.settings.timeouts.ClientLifetime, func() { s.endWhenFree(&endError{reason: ReasonClientLifetime}) })
+	if d := s.lane.settings.timeouts.ClientLifetime; d > 0 {
+		s.life = new(loop.Timer)
+		s.lane.loop.Start(s.life, d, func() { s.endWhenFree(&endError{reason: ReasonClientLifetime}) })
+	}
 	s.phase = numPhases
 	s.settle()
 	switch {

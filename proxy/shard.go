@@ -76,8 +76,8 @@ type lane struct {
 	baselines map[string]*baseline
 	traffic   pool.Traffic
 	counters  relay.Counters
-	cred      [32]byte       // fingerprint of the credential of the last login
-	target    backend.Target // of the last login
+	cred      [32]byte        // fingerprint of the credential of the last login
+	target    *backend.Target // of the last login
 
 	opaque    bool // the database has code that may change the session behind any statement
 	codeStale bool // the schema has changed since the code was last read

@@ -93,7 +93,7 @@ func (t *pollConn) read(p []byte) (n int, err error) {
 		return 0, t.nothing()
 	}
 	for {
-		r, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(t.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		r, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(t.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
 		n = int(r)
 		switch {
 		case errno == syscall.EINTR:
@@ -103,7 +103,7 @@ func (t *pollConn) read(p []byte) (n int, err error) {
 			return 0, t.nothing()
 		case errno != 0:
 			t.ended = true
-			return 0, os.NewSyscallError("read", errno)
+			return 0, os.NewSyscallError("recv", errno)
 		case n == 0:
 			t.ended = true
 			return 0, io.EOF
@@ -141,7 +141,7 @@ func (t *pollConn) write(p []byte) {
 // send writes once and returns how much was taken.
 func (t *pollConn) send(p []byte) int {
 	for {
-		r, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(t.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		r, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(t.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
 			return int(r)
@@ -150,7 +150,7 @@ func (t *pollConn) send(p []byte) int {
 		case syscall.EAGAIN:
 			return 0
 		}
-		t.fail(os.NewSyscallError("write", errno))
+		t.fail(os.NewSyscallError("send", errno))
 		return 0
 	}
 }

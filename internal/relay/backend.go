@@ -213,7 +213,7 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 	m.commitSent = false
 	if m.status == 'I' {
 		m.local, m.ddl = false, false
-		if len(m.dirty) > 0 && !m.raw && !m.forever {
+		if m.reports != nil && len(m.reports.dirty) > 0 && !m.raw && !m.forever {
 			m.Pin(PinParameter)
 			m.ask = true
 		}

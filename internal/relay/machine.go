@@ -109,12 +109,11 @@ type Machine struct {
 	doubt       *doubt              // nil: it has never set anything
 
 	q        queue
-	readies  int          // ReadyForQuery messages outstanding for the client
-	pass     int          // bytes of the client's current message that are still to come
-	backPass int          // bytes of the backend's current message still to come
-	pin      string       // why the backend must stay with the client; empty: it need not
-	shown    []wire.Param // ParameterStatus values of the settled state that differ from the baseline's
-	dirty    []wire.Param // and those that differ from these
+	readies  int      // ReadyForQuery messages outstanding for the client
+	pass     int      // bytes of the client's current message that are still to come
+	backPass int      // bytes of the backend's current message still to come
+	pin      string   // why the backend must stay with the client; empty: it need not
+	reports  *reports // nil: all settings that Postgres reports are the baseline's
 
 	raw      bool
 	forever  bool // pin is to the session's end

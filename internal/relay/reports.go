@@ -6,6 +6,12 @@ import (
 	"sluice/internal/wire"
 )
 
+// reports is what Postgres has reported with ParameterStatus that differs from the baseline.
+type reports struct {
+	shown []wire.Param // of the settled state
+	dirty []wire.Param // and what differs from that
+}
+
 // parameterStatus notes a changed setting. drop says that the client is not to see it.
 func (m *Machine) parameterStatus(body []byte) (drop bool) {
 	if head := m.q.head(); m.gone || head != nil && head.do.own() {
@@ -20,31 +26,48 @@ func (m *Machine) parameterStatus(body []byte) (drop bool) {
 		m.application, m.backend.application = string(value), string(value) // known, so it can be carried as it is
 		return false
 	}
-	m.dirty = without(m.dirty, name)
-	if !m.usual(name, value) {
-		m.dirty = append(m.dirty, wire.Param{Name: string(name), Value: string(value)})
+	unusual := !m.usual(name, value)
+	if m.reports == nil {
+		if !unusual {
+			return false
+		}
+		m.reports = &reports{}
+	}
+	m.reports.dirty = without(m.reports.dirty, name)
+	if unusual {
+		m.reports.dirty = append(m.reports.dirty, wire.Param{Name: string(name), Value: string(value)})
 	}
 	return false
 }
 
 // usual reports whether the setting has the value that goes with the settled state.
 func (m *Machine) usual(name, value []byte) bool {
-	for _, known := range [...][]wire.Param{m.shown, m.p.Baseline} {
-		for _, p := range known {
+	known := func(params []wire.Param) (value string, ok bool) {
+		for _, p := range params {
 			if p.Name == string(name) {
-				return p.Value == string(value)
+				return p.Value, true
 			}
 		}
+		return "", false
 	}
-	return false
+	if m.reports != nil {
+		if v, ok := known(m.reports.shown); ok {
+			return v == string(value)
+		}
+	}
+	v, ok := known(m.p.Baseline)
+	return ok && v == string(value)
 }
 
 // settleReports takes note that the reported values are those of the settled state.
 func (m *Machine) settleReports() {
-	for _, p := range m.dirty {
-		m.shown = append(without(m.shown, []byte(p.Name)), p)
+	if m.reports == nil {
+		return
 	}
-	m.dirty = nil
+	for _, p := range m.reports.dirty {
+		m.reports.shown = append(without(m.reports.shown, []byte(p.Name)), p)
+	}
+	m.reports.dirty = nil
 }
 
 func without(params []wire.Param, name []byte) []wire.Param {
