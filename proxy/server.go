@@ -114,6 +114,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	}
 	s.use(st)
 	s.workers.Go(s.followBudgets)
+	s.workers.Go(s.trim)
 	s.watchCertificates(st)
 	return s, nil
 }
