@@ -68,8 +68,12 @@ type Traffic struct {
 	ClientParses  uint64
 	BackendParses uint64
 	Binds         uint64
-	BytesIn       uint64 // from clients
-	BytesOut      uint64 // to clients
+
+	Questions       uint64 // Postgres was asked what a session holds
+	QuestionsFailed uint64
+	Carried         uint64 // settings put on a backend for a session, or taken off it
+	BytesIn         uint64 // from clients
+	BytesOut        uint64 // to clients
 
 	Waits           Histogram // how long sessions waited for a backend, those that did not wait included
 	TransactionTime Histogram

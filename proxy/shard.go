@@ -114,6 +114,7 @@ func (l *lane) stats() pool.Stats {
 	c := &l.counters
 	s.Traffic.Transactions, s.Traffic.Queries = c.Transactions, c.Queries
 	s.Traffic.ClientParses, s.Traffic.BackendParses, s.Traffic.Binds = c.ClientParses, c.BackendParses, c.Binds
+	s.Traffic.Questions, s.Traffic.QuestionsFailed, s.Traffic.Carried = c.Questions, c.QuestionsFailed, c.Carried
 	s.Traffic.Errors = make(map[string]uint64, len(c.Errors))
 	for class, n := range c.Errors {
 		s.Traffic.Errors[class] = n

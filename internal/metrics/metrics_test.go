@@ -97,7 +97,7 @@ func busy() pool.Stats {
 		Idle: 3, Active: 8, Pinned: 4, Login: 2, Closing: 1, Waiting: 5, OldestWait: 1500 * time.Millisecond,
 		Traffic: pool.Traffic{
 			Clients: 100, TLSClients: 60, Working: 4, InBlock: 1, MaxClients: 200,
-			Logins: 1000, Transactions: 5000, Queries: 7000, ClientParses: 30, BackendParses: 9, Binds: 800,
+			Logins: 1000, Transactions: 5000, Queries: 7000, ClientParses: 30, BackendParses: 9, Binds: 800, Questions: 12, QuestionsFailed: 2, Carried: 40,
 			BytesIn: 1 << 40, BytesOut: 1<<40 + 1,
 			Errors: map[string]uint64{"23": 7, "Z9": 1, "\xff\xff": 2},
 			Pins:   map[string]uint64{"temp_table": 2}, Ended: map[string]uint64{"client_terminated": 900},

@@ -43,6 +43,7 @@ func TestVersions(t *testing.T) {
 					v.matrix(t, mode)
 				})
 			}
+			t.Run("TLS to Postgres", v.encrypted)
 			t.Run("parity", func(t *testing.T) { parity.Run(t, v.place(), true) })
 		})
 	}
@@ -98,6 +99,7 @@ type version struct {
 	pg       *throwawaypg.Cluster
 	srv      *proxy.Server
 	addr     map[string]string // by mode
+	caFile   string            // the authority of its certificate
 	trusting map[string]string // those of another Sluice, which asks for no password, by mode
 }
 
@@ -109,8 +111,9 @@ func startVersion(t *testing.T, bindir string) *version {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
+	server, caFile := certificate(t)
 	pg, err := throwawaypg.Start(ctx, throwawaypg.Options{
-		BinDir: bindir, Settings: map[string]string{"max_connections": "200"},
+		BinDir: bindir, TLS: server, Settings: map[string]string{"max_connections": "200"},
 		HBA: []string{"host app alice 127.0.0.1/32 trust"},
 	})
 	must(t, err)
@@ -129,14 +132,17 @@ func startVersion(t *testing.T, bindir string) *version {
 	must(t, err)
 	defer alice.Close(ctx)
 	must(t, parity.Prepare(ctx, alice))
-	v := &version{pg: pg}
-	v.srv, v.addr = serve(t, pg, fmt.Sprintf(`{method: scram-sha-256, query: "%s"}`, authQuery))
-	_, v.trusting = serve(t, pg, "{method: trust}")
+	v := &version{pg: pg, caFile: caFile}
+	v.srv, v.addr = serve(t, pg, "tls_mode: disable", scram)
+	_, v.trusting = serve(t, pg, "tls_mode: disable", "{method: trust}")
 	return v
 }
 
-// serve starts a Sluice in front of pg that authenticates clients so.
-func serve(t *testing.T, pg *throwawaypg.Cluster, auth string) (srv *proxy.Server, addr map[string]string) {
+// scram authenticates clients by what Postgres has stored.
+const scram = `{method: scram-sha-256, query: "` + authQuery + `"}`
+
+// serve starts a Sluice in front of pg that reaches it and authenticates clients so.
+func serve(t *testing.T, pg *throwawaypg.Cluster, backend, auth string) (srv *proxy.Server, addr map[string]string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sluice.yaml")
 	must(t, os.WriteFile(path, fmt.Appendf(nil, `
@@ -146,12 +152,12 @@ listeners:
 admin: {address: ""}
 tenants:
   - name: default
-    backend: {host: 127.0.0.1, port: %d, tls_mode: disable}
+    backend: {host: 127.0.0.1, port: %d, %s}
     service: {role: service, password: service-secret, database: postgres}
     auth: %s
     pool_size: 30
     pool_wait_timeout: 30s
-`, pg.Port(), auth), 0o600))
+`, pg.Port(), backend, auth), 0o600))
 	cfg, err := config.Load(path)
 	must(t, err)
 	log := &lockedBuffer{}
