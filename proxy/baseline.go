@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/sha256"
 	"slices"
+	"strings"
 
 	"sluice/internal/backend"
 	"sluice/internal/prepared"
@@ -49,8 +50,13 @@ func (l *lane) setParams(b *baseline, params []wire.Param) {
 		return
 	}
 	b.params = params
+	opaque := &l.opaque
+	if strings.Contains(b.key, "pg_temp") { // a search_path under which any CREATE TABLE may make a temporary one
+		always := true
+		opaque = &always
+	}
 	b.relay = &relay.Params{
-		Raw: l.key.Mode != modeTransaction, Opaque: &l.opaque, Table: b.table, Baseline: params,
+		Raw: l.key.Mode != modeTransaction, Opaque: opaque, Table: b.table, Baseline: params,
 		Counters: &l.counters, Sequences: &l.sequences, PlanUnnamed: &l.settings.planUnnamed,
 	}
 }

@@ -245,7 +245,7 @@ func (s *session) cancelQuery(done func()) {
 		s.lane.pool.Cancel(&s.waiter)
 		s.refuseHeld(&endError{reason: ReasonQueryCancelled})
 		done()
-	case s.bc != nil && !s.m.Quiet():
+	case s.bc != nil && s.m.Running():
 		s.bc.cancel(done)
 	default:
 		done()

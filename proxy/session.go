@@ -180,7 +180,7 @@ func (s *session) readLong() (more bool) {
 func (s *session) readError(err error) {
 	switch {
 	case errors.Is(err, loop.ErrAgain):
-	case s.waiter.Waiting() && relay.SaysGoodbye(s.held):
+	case (s.waiter.Waiting() || s.next == relay.Blocked) && relay.SaysGoodbye(s.held):
 		s.leaving = true // what was sent before the goodbye runs when its turn comes
 		s.client.Want(false)
 	case errors.Is(err, io.EOF):
@@ -310,7 +310,7 @@ func (s *session) afterBackend() {
 	if s.ended {
 		return
 	}
-	if s.leaving && s.over() {
+	if s.leaving && s.over() && len(s.held) == 0 {
 		s.end(&endError{reason: ReasonClientTerminated})
 		return
 	}

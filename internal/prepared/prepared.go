@@ -46,6 +46,9 @@ func (s *Statement) Query() string {
 	return s.body
 }
 
+// In reports whether s is a statement of t.
+func (s *Statement) In(t *Table) bool { return s.table == t }
+
 // Retain adds a reference.
 func (s *Statement) Retain() { s.refs++ }
 

@@ -24,7 +24,7 @@ const (
 	// search_path may hold a lying operator.
 	askText = `SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s WHERE s.source OPERATOR(pg_catalog.=) 'session'
  AND s.name OPERATOR(pg_catalog.<>) ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])
-UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role'), 'none'
+UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role'), NULL WHERE $3
 UNION ALL SELECT 's', 'session_authorization', pg_catalog.current_setting('session_authorization'), pg_catalog.pg_get_userbyid(a.usesysid)::pg_catalog.text
  FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a WHERE $3
 UNION ALL SELECT 's', n, pg_catalog.current_setting(n, true), NULL FROM pg_catalog.unnest($1) n WHERE pg_catalog.current_setting(n, true) IS NOT NULL
@@ -90,7 +90,7 @@ func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
 		if len(m.doubt.custom) > maxCustom {
 			return false
 		}
-		m.doubt.identity = true
+		m.doubt.identity = m.doubt.identity || sessionstate.MayNameUser(text)
 	}
 	if s&sessionstate.AdvisoryLock != 0 {
 		m.doubt.locks = true
@@ -129,14 +129,17 @@ func (m *Machine) row(body []byte, whole bool) {
 		a.failed = true
 		return
 	}
-	name := *fields[1]
+	name, value, usual := *fields[1], fields[2], fields[3]
 	switch {
 	case *fields[0] == "k":
 		a.keeps = name
-	case fields[2] == nil, fields[3] != nil && *fields[2] == *fields[3]: // as by default
+	case value == nil, usual != nil && *value == *usual: // as by default
+	case name == "temp_buffers", // cannot be set where there have been temporary tables
+		name == "search_path" && strings.Contains(*value, "pg_temp"): // CREATE TABLE makes temporary ones
+		a.keeps = "temp"
 	case slices.ContainsFunc(a.settings, func(s sessionstate.Setting) bool { return strings.EqualFold(s.Name, name) }):
 	default:
-		a.settings = append(a.settings, sessionstate.Setting{Name: name, Value: *fields[2]})
+		a.settings = append(a.settings, sessionstate.Setting{Name: name, Value: *value})
 	}
 }
 
@@ -145,8 +148,7 @@ func (m *Machine) answered() {
 	a := m.doubt.answer
 	m.doubt.answer = answer{}
 	switch {
-	case m.q.len() > 0:
-		m.ask = true
+	case m.q.len() > 0 && m.ask:
 	case a.failed:
 		m.ask = true // behind the next transaction; till then, and for good if that fails too, the backend stays
 		m.p.Counters.QuestionsFailed++
@@ -154,10 +156,21 @@ func (m *Machine) answered() {
 		m.pin = a.keeps
 	default:
 		m.pin = ""
+		m.doubt.custom = customOf(a.settings)
 		m.state = sessionstate.NewState(a.settings)
 		m.backend.state = m.state
 		m.settleReports()
 	}
+}
+
+// customOf returns the names of custom settings; of the others that were asked about there are none.
+func customOf(settings []sessionstate.Setting) (names []string) {
+	for _, s := range settings {
+		if strings.IndexByte(s.Name, '.') > 0 {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // textRow returns the values of a DataRow in text; nil is NULL.

@@ -201,7 +201,7 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 	for next := m.q.head(); next != nil && next.do == marker; next = m.q.head() {
 		m.q.pop() // for a COPY that there was not
 	}
-	if own && m.q.own() {
+	if own && m.q.len() == 0 {
 		m.await = false
 	}
 	if asked && !m.gone {
@@ -217,7 +217,7 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 			m.Pin(PinParameter)
 			m.ask = true
 		}
-		if m.ask && !own && !m.raw && !m.gone {
+		if m.ask && !own && !m.raw && !m.gone && m.pass == 0 {
 			m.question(toBackend)
 		}
 	}
@@ -235,7 +235,7 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 		m.fatal = true
 	}
 	switch {
-	case head == nil:
+	case head == nil, f.fatal: // that the session is over the client is to know, whoever was served
 		m.countError(f.code)
 		return m.gone, nil
 	case head.do == carry:

@@ -37,14 +37,14 @@ func (b *Backend) ownNames() (names []string) {
 }
 
 // Carry puts what the session has set on the backend that has just been attached, in place of what others have set there,
-// its application_name included. It is settled, unseen, before the client's first message, whose bytes may follow in the
-// same write, unless the session is to be another user: then FromClient waits for Postgres's consent. A failure is
-// FromBackend's ErrCarry.
+// its application_name included. It is settled, unseen, before the client's first message. If there is more to it than the
+// application_name, FromClient waits for Postgres's consent: behind a change that fails the client's statement would run with
+// the settings, or as the user, of somebody else. A failure is FromBackend's ErrCarry.
 func (m *Machine) Carry(toBackend *Out) {
 	b := m.backend
 	changes := sessionstate.Changes(b.state, m.state)
 	m.set(toBackend, changes, b.application != m.application)
-	m.await = len(changes) > 0 && (b.state.Identity() || m.state.Identity())
+	m.await = len(changes) > 0
 	b.state = m.state
 }
 

@@ -74,16 +74,21 @@ func TestSettingIsCarriedToTheNextBackendAndTakenOffTheFirst(t *testing.T) {
 
 	a.attachTo(second)
 	a.carry("P:sluice_set B:sluice_set E S")
-	a.client("Q:select 1", "", query("select 1")) // in the same write
-	a.answer("", "C Z:I", parsed, bound, row, done, idle, done, idle)
+	if next := a.client("", "", query("select 1")); next != Blocked { // not before Postgres has agreed
+		t.Fatalf("next = %d, want Blocked", next)
+	}
+	a.answer("", "", parsed, bound, row, done, idle)
+	a.client("Q:select 1", "")
+	a.answer("", "C Z:I", done, idle)
 	a.client("P:sluice_1 S", "", parse("s", "select * from t"), syncMsg)
 	a.answer("", "1 Z:I", parsed, idle)
 	a.m.Detach()
 
 	b.attachTo(first)
 	b.carry("P:sluice_set B:sluice_set E S")
+	b.answer("", "", parsed, bound, row, done, idle)
 	b.client("P:sluice_2 S", "", parse("s", "select * from t"), syncMsg) // with another search_path it is another statement
-	b.answer("", "1 Z:I", parsed, bound, row, done, idle, parsed, idle)
+	b.answer("", "1 Z:I", parsed, idle)
 	b.m.Detach()
 	b.attachTo(first)
 	b.carry("")
@@ -158,6 +163,58 @@ func TestFailedQuestionKeepsTheBackendAndIsAskedAgain(t *testing.T) {
 	r.wantPinned("")
 }
 
+func TestQuestionWaitsForTheRestOfAMessage(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("Q:set search_path = x; copy t from stdin", "", query("set search_path = x; copy t from stdin"))
+	r.answer("", "G", copyIn)
+	var b, c Out
+	if _, _, err := r.m.FromClient(encode(t, &pgproto3.CopyData{Data: make([]byte, 1000)})[:500], &b, &c); err != nil {
+		t.Fatal(err)
+	}
+	r.answer("", "E:42601 Z:I", errSyntax, idle) // a question would become part of the data
+	r.wantPinned("set")
+}
+
+func TestQuestionIsAnsweredWhateverHasComeSince(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("Q:set work_mem = '8MB'", "", query("set work_mem = '8MB'"))
+	r.answer(questionWords, "C Z:I", done, idle)
+	r.client("Q:select 1", "", query("select 1")) // nothing to ask about
+	r.answer("", "", held(true, [4]string{"s", "work_mem", "8192", "4096"})...)
+	r.wantPinned("")
+	r.answer("", "C Z:I", done, idle)
+	if !r.m.Free() {
+		t.Error("not free")
+	}
+}
+
+func TestRoleIsThereBeforeTheStatementEvenBehindDiscardSequences(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.sets(true, "set role bob", [4]string{"s", "role", "bob", "-"})
+	r.m.Detach()
+	r.attach()
+	var b Out
+	r.m.DiscardSequences(&b)
+	r.carry("P:sluice_set B:sluice_set E S")
+	if next := r.client("", "", query("delete from t")); next != Blocked {
+		t.Fatalf("next = %d, want Blocked", next)
+	}
+	r.answer("", "", parsed, bound, done, closed, idle) // of DISCARD SEQUENCES
+	if next := r.client("", ""); next != Blocked {
+		t.Errorf("next = %d, want Blocked: the role is not there yet", next)
+	}
+}
+
+func TestSearchPathWithTemporaryTablesPins(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.sets(true, "set search_path = pg_temp, public", [4]string{"s", "search_path", "pg_temp, public", "public"})
+	r.wantPinned("temp")
+}
+
 func TestWhatIsSentDuringTheQuestionIsAskedAbout(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Params{}).attach()
@@ -192,6 +249,7 @@ func TestTimeoutsAreTakenOffBeforeTheBackendIsGivenBack(t *testing.T) {
 	r.m.Detach()
 	r.attachTo(r.backend)
 	r.carry("B:sluice_set E S")
+	r.answer("", "", bound, row, done, idle)
 	r.client("Q:select 1", "")
 }
 

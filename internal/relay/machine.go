@@ -233,7 +233,15 @@ func (m *Machine) pinForever(reason string) {
 
 // unsettled reports whether settings may be others than those that the session is known to have: what is parsed now may
 // come out otherwise than for others.
-func (m *Machine) unsettled() bool { return m.local || m.pin != "" }
+func (m *Machine) unsettled() bool {
+	return m.local || m.pin != "" || m.reports != nil && len(m.reports.dirty) > 0
+}
+
+// Running reports whether the backend works on something that the client has sent.
+func (m *Machine) Running() bool {
+	head := m.q.head()
+	return !m.Quiet() && (head == nil || !head.do.own())
+}
 
 // table returns where statements are interned that are parsed with the session's settings.
 func (m *Machine) table() *prepared.Table { return m.p.Table.Variant(m.state.Parse()) }

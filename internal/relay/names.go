@@ -223,6 +223,7 @@ func (m *Machine) bind(c *call) (Next, error) {
 	if next := m.certain(c, name); next != proceed {
 		return next, nil
 	}
+	m.rehome(name)
 	if next := m.stillSame(c, name, entry{kind: wire.Bind, do: stale}); next != More {
 		return next, nil
 	}
@@ -254,6 +255,7 @@ func (m *Machine) describe(c *call) (Next, error) {
 	if next := m.certain(c, name); next != proceed {
 		return next, nil
 	}
+	m.rehome(name)
 	if next := m.stillSame(c, name, entry{kind: wire.Describe, do: stale}); next != More {
 		return next, nil
 	}

@@ -37,6 +37,23 @@ func (m *Machine) stillSame(c *call, name []byte, failing entry) Next {
 	return Blocked
 }
 
+// rehome has a statement that this backend has to prepare anew, under other settings than it was parsed under, shared only
+// with who has these settings too.
+func (m *Machine) rehome(name []byte) {
+	st, table := m.names.Lookup(name), m.table()
+	if st == nil || m.unsettled() || st.In(table) || m.backend.Use(st) || len(name) == 0 && m.backend.Unnamed == st {
+		return
+	}
+	again := table.Intern([]byte(st.Body()))
+	if st.Result != 0 && again.Result != st.Result {
+		again.Release()
+		again = table.Private(st.Body())
+		again.Result = st.Result
+	}
+	again.Signals, again.Scanned = st.Signals, st.Scanned
+	m.names.Swap(string(name), again).Release()
+}
+
 // returns takes note of what a statement returns, by the body of the RowDescription, or NoData, in answer to a Describe.
 func (m *Machine) returns(head *entry, body []byte) {
 	st, result := head.stmt, resultOf(body)

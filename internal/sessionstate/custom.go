@@ -25,10 +25,26 @@ func CustomNames(sql string) (names []string, ok bool) {
 	return names, true
 }
 
+// MayNameUser reports whether a text may make the session act as another user: it speaks of a role or an authorization, or
+// runs code.
+func MayNameUser(sql string) bool {
+	for i := range len(sql) {
+		if rest := sql[i:]; begins(rest, "role") || begins(rest, "authorization") {
+			return true
+		}
+	}
+	return false
+}
+
+// maxIdentifier is how much of an identifier Postgres keeps (NAMEDATALEN - 1).
+const maxIdentifier = 63
+
 // identifier takes an identifier; behind a dot it belongs to the one before.
 func (c *collector) identifier(name string, prev token) {
 	switch {
 	case c == nil:
+	case len(name) > maxIdentifier:
+		c.unknown = true
 	case prev == tokDot && len(c.names) > 0:
 		c.names[len(c.names)-1] += "." + name
 	default:

@@ -58,7 +58,9 @@ func rank(name string) int {
 func actsAtParse(name string) bool {
 	switch strings.ToLower(name) {
 	case "timezone", "datestyle", "intervalstyle", "client_encoding", "search_path", "standard_conforming_strings",
-		"backslash_quote", "array_nulls", "transform_null_equals", "xmloption", "lc_monetary", "role", "session_authorization":
+		"backslash_quote", "array_nulls", "transform_null_equals", "xmloption", "lc_monetary", "timezone_abbreviations",
+		"bytea_output", "extra_float_digits", // which are folded into the plan
+		"role", "session_authorization":
 		return true
 	}
 	return false
