@@ -183,6 +183,7 @@ func TestTooManyPinnedSaysByWhatTheOthersAre(t *testing.T) {
 		query(t, h.login(transactionPort, "alice"), "CREATE TEMP TABLE x (i int)")
 		time.Sleep(time.Second)
 		query(t, h.login(transactionPort, "alice"), "LISTEN news")
+		synctest.Wait() // until it is pinned
 		wantRefusal(t, refused(t, h.login(transactionPort, "alice"), "CREATE TEMP TABLE x (i int)"),
 			"too many sessions of this pool are tied to their backend: at most 2 may be",
 			"This session would be, because of: temp. Pool app/alice (transaction): 1 pinned by a temporary object [temp] (longest 1.0 s),"+

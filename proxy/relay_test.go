@@ -43,7 +43,9 @@ func TestPinnedSessionsAreBoundedAndTheirBackendsNotReused(t *testing.T) {
 		h := newHarness(t, pgscript.Options{}, func(_ *config.Config, t *config.Tenant) { t.PoolSize, t.MaxPinned = 3, 1 })
 		a, b := h.login(transactionPort, "alice"), h.login(transactionPort, "alice")
 		query(t, a, "CREATE TEMP TABLE mine(v text)")
+		synctest.Wait() // until it is known that there is something to be pinned for
 		query(t, a, "SELECT pg_backend_pid()", "1001")
+		synctest.Wait()
 		b.Run(t, "C: Query CREATE TEMP TABLE mine(v text)", "B: CommandComplete", "B: ReadyForQuery I", "B: ErrorResponse FATAL 53300", "B: EOF")
 		a.Run(t, "C: Terminate", "B: EOF")
 		synctest.Wait()
