@@ -8,8 +8,10 @@
 //
 // It works in one of two ways. In a session of its own (Raw) the backend belongs to the client alone, and the machine
 // only follows the conversation. In a shared one the client's prepared statements are interned and renamed, so that any
-// backend can serve any transaction; a client whose SQL could change the state of the session is pinned to its backend,
-// is given its statements under its own names there, and is Raw from then on.
+// backend can serve any transaction. Behind a transaction that could have changed the state of the session Postgres is asked
+// what the session holds (ask.go): settings are carried to the backend where it lands next (carry.go), anything else pins it
+// until nothing is left. A client whose SQL sees the names of prepared statements, or does what cannot be asked about, is
+// given its statements under its own names, and is Raw from then on (raw.go).
 //
 // Protocol: "Message Flow", "Extended Query", "COPY Operations", "Pipelining".
 package relay
