@@ -112,12 +112,9 @@ func newCopier(t *testing.T, url, table string) *copier {
 	defer cancel()
 	pc, err := pgx.Connect(ctx, url)
 	must(t, err)
-	h, err := pc.PgConn().Hijack()
-	must(t, err)
-	t.Cleanup(func() { _ = h.Conn.Close() })
-	_ = h.Conn.SetDeadline(time.Now().Add(time.Minute))
+	h := hijack(t, pc, time.Minute)
 	return &copier{
-		rawClient: &rawClient{t: t, conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn)},
+		rawClient: &rawClient{t: t, conn: h.Conn, fe: h.Frontend},
 		table:     table, pid: h.PID, secret: h.SecretKey,
 	}
 }

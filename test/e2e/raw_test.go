@@ -30,13 +30,19 @@ func (r *rig) raw(mode, user string) *rawClient {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	h := hijack(r.t, c, 30*time.Second)
+	return &rawClient{t: r.t, conn: h.Conn, fe: h.Frontend}
+}
+
+// hijack takes the connection over, to be closed at the test's end and to be done with within the given time. What it reads has to
+// be read from the Frontend it returns: after a slow write pgx's background reader may hold what comes next.
+func hijack(t *testing.T, c *pgx.Conn, within time.Duration) *pgconn.HijackedConn {
+	t.Helper()
 	h, err := c.PgConn().Hijack()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { _ = h.Conn.Close() })
-	_ = h.Conn.SetDeadline(time.Now().Add(30 * time.Second))
-	return &rawClient{t: r.t, conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn)}
+	must(t, err)
+	t.Cleanup(func() { _ = h.Conn.Close() })
+	must(t, h.Conn.SetDeadline(time.Now().Add(within)))
+	return h
 }
 
 func (c *rawClient) send(msgs ...pgproto3.FrontendMessage) {
