@@ -62,6 +62,10 @@ type transport interface {
 	buffered() bool // read has something to say that the handler will not be told by itself
 	closeWrite()    // called when nothing is unsent, and again if it has left something unsent and that is sent
 	close()
+
+	leave()        // its loop, on which it is called: nothing is read until arrive
+	left(to *Loop) // the same, once it is settled that the next event is arrive
+	arrive()       // at the other loop, on which it is called; an error is read's to tell
 }
 
 // Adopt makes nc belong to the loop, with h as its handler. The caller gives nc away: nothing else may use it any more,
@@ -79,6 +83,35 @@ func (l *Loop) Adopt(nc net.Conn, h Handler) *Conn {
 		l.enqueue(c)
 	}
 	return c
+}
+
+// Move has c leave its loop for another, where arrived is called once c belongs there: until then c is nobody's. It reports
+// whether c goes: false, and nothing has changed, if something is unsent or at its end, if the loop has news for c already,
+// or if the other loop has ended. What the handler wants to read is reported there.
+func (c *Conn) Move(to *Loop, arrived func()) bool {
+	if c.closed || c.shutting || c.done || c.queued || c.t.unsent() > 0 || c.t.failed() != nil || c.t.buffered() {
+		return false
+	}
+	from, t := c.loop, c.t
+	delete(from.conns, c)
+	t.leave()
+	if to.Post(func() { c.arrive(to, arrived) }) {
+		t.left(to)
+		return true
+	}
+	c.arrive(from, func() {})
+	return false
+}
+
+func (c *Conn) arrive(at *Loop, arrived func()) {
+	c.loop = at
+	c.turn = at.turnNo - 1
+	at.conns[c] = struct{}{}
+	c.t.arrive()
+	arrived()
+	if !c.closed && c.t.buffered() {
+		at.enqueue(c)
+	}
 }
 
 // Read reads into p what is there.

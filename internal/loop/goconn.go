@@ -3,6 +3,7 @@ package loop
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // Sizes of the buffer into which a connection's goroutine reads: small while little comes, large while a stream runs.
@@ -16,7 +17,8 @@ const (
 type goConn struct {
 	c    *Conn
 	nc   net.Conn
-	half bool // closeWrite was called
+	half bool                 // closeWrite was called
+	home atomic.Pointer[Loop] // where c is, or arrives next
 
 	taken chan struct{} // gives the buffer back to the reading goroutine
 	gone  chan struct{} // closed by close
@@ -35,10 +37,32 @@ type goConn struct {
 
 func newGoConn(nc net.Conn, c *Conn) *goConn {
 	t := &goConn{c: c, nc: nc, taken: make(chan struct{}, 1), gone: make(chan struct{})}
-	c.loop.helpers.Add(1)
-	go t.reader()
+	t.home.Store(c.loop)
+	t.help(t.reader)
 	return t
 }
+
+// help has f run on a goroutine, for which the loop that c is on now waits at its end. To be called on that loop.
+func (t *goConn) help(f func()) { t.c.loop.helpers.Go(f) }
+
+// post has f called on c's loop, wherever c goes meanwhile.
+func (t *goConn) post(f func()) bool {
+	at := t.home.Load()
+	return at.Post(func() {
+		if t.home.Load() == at {
+			f()
+			return
+		}
+		t.post(f)
+	})
+}
+
+func (t *goConn) leave() {}
+
+// left counts for what is posted from now on; what was posted before finds out.
+func (t *goConn) left(to *Loop) { t.home.Store(to) }
+
+func (t *goConn) arrive() {}
 
 func (t *goConn) read(p []byte) (n int, err error) {
 	if !t.handed {
@@ -72,8 +96,7 @@ func (t *goConn) write(p []byte) {
 	t.pending = append(t.pending, p...)
 	if !t.writing {
 		t.writing = true
-		t.c.loop.helpers.Add(1)
-		go t.writer()
+		t.help(t.writer)
 	}
 }
 
@@ -92,13 +115,7 @@ func (t *goConn) failed() error {
 // close leaves closing to a goroutine, because closing TLS writes, which may block for a while.
 func (t *goConn) close() {
 	close(t.gone)
-	t.c.loop.helpers.Add(1)
-	go t.closer()
-}
-
-func (t *goConn) closer() {
-	defer t.c.loop.helpers.Done()
-	_ = t.nc.Close()
+	t.help(func() { _ = t.nc.Close() })
 }
 
 func (t *goConn) closeWrite() {
@@ -111,20 +128,15 @@ func (t *goConn) closeWrite() {
 		t.c.Close()
 		return
 	}
-	t.c.loop.helpers.Add(1)
-	go t.writeCloser(w)
-}
-
-func (t *goConn) writeCloser(w interface{ CloseWrite() error }) {
-	defer t.c.loop.helpers.Done()
-	if w.CloseWrite() != nil {
-		t.c.loop.Post(t.c.Close)
-	}
+	t.help(func() {
+		if w.CloseWrite() != nil {
+			t.post(t.c.Close)
+		}
+	})
 }
 
 // reader is the goroutine that reads.
 func (t *goConn) reader() {
-	defer t.c.loop.helpers.Done()
 	buf := make([]byte, smallRead)
 	for {
 		n, err := t.nc.Read(buf)
@@ -142,7 +154,7 @@ func (t *goConn) reader() {
 
 // hand gives what was read to the loop and waits until it has been taken. It reports false when nobody will take it.
 func (t *goConn) hand(p []byte, err error) bool {
-	ok := t.c.loop.Post(func() {
+	ok := t.post(func() {
 		t.in, t.readErr, t.handed = p, err, true
 		t.c.readable()
 	})
@@ -159,7 +171,6 @@ func (t *goConn) hand(p []byte, err error) bool {
 
 // writer is the goroutine that writes while there is something to write.
 func (t *goConn) writer() {
-	defer t.c.loop.helpers.Done()
 	var buf []byte
 	for {
 		t.mu.Lock()
@@ -168,7 +179,7 @@ func (t *goConn) writer() {
 		if len(buf) == 0 {
 			t.pending, t.writing = nil, false
 			t.mu.Unlock()
-			t.c.loop.post(event{conn: t.c, kind: eventDrained})
+			t.post(t.c.drained)
 			return
 		}
 		t.mu.Unlock()
@@ -176,7 +187,7 @@ func (t *goConn) writer() {
 			t.mu.Lock()
 			t.pending, t.inFlight, t.writing, t.writeErr = nil, 0, false, err
 			t.mu.Unlock()
-			t.c.loop.post(event{conn: t.c, kind: eventReadable})
+			t.post(t.c.readable)
 			return
 		}
 	}

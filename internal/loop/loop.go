@@ -28,14 +28,14 @@ type Loop struct {
 	helpers sync.WaitGroup // the goroutines of the connections
 
 	mu    sync.Mutex // guards below
-	queue []event
+	queue []func()
 	ended bool // Run takes no more events
 
 	// What follows belongs to the loop's goroutine.
 	now       time.Time
 	turnNo    uint32
 	buf       []byte
-	spare     []event
+	spare     []func()
 	ready     []*Conn // to be told in the next turn that they can read
 	lastReady []*Conn
 	stop      bool
@@ -43,20 +43,6 @@ type Loop struct {
 	timers    map[time.Duration]*timerList
 	lists     []*timerList // the same, for going through
 }
-
-// event is something for the loop to do: a function to call, or news of a connection.
-type event struct {
-	f    func()
-	conn *Conn
-	kind eventKind
-}
-
-type eventKind uint8
-
-const (
-	eventReadable eventKind = iota + 1
-	eventDrained
-)
 
 // Kind says how a loop waits.
 type Kind int
@@ -159,7 +145,25 @@ func (l *Loop) Stop() { l.Post(func() { l.stop = true }) }
 
 // Post has f called on the loop, after what was posted before, and reports whether it will be: false once Run is over.
 // It never blocks and may be called from anywhere.
-func (l *Loop) Post(f func()) bool { return l.post(event{f: f}) }
+func (l *Loop) Post(f func()) bool {
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return false
+	}
+	l.queue = append(l.queue, f)
+	if l.poller != nil {
+		l.poller.wake() // under the lock, so that the poller is open
+		l.mu.Unlock()
+		return true
+	}
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
 
 // Do has f called on the loop and waits until it has returned. It reports false, f not having been called, if Run is over.
 // It must not be called on a loop.
@@ -179,26 +183,6 @@ func (l *Loop) Do(f func()) bool {
 	default:
 		return false
 	}
-}
-
-func (l *Loop) post(e event) bool {
-	l.mu.Lock()
-	if l.ended {
-		l.mu.Unlock()
-		return false
-	}
-	l.queue = append(l.queue, e)
-	if l.poller != nil {
-		l.poller.wake() // under the lock, so that the poller is open
-		l.mu.Unlock()
-		return true
-	}
-	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-	return true
 }
 
 // pending reports whether there is something to do.
@@ -221,16 +205,9 @@ func (l *Loop) turn() {
 	events := l.queue
 	l.queue = l.spare[:0]
 	l.mu.Unlock()
-	for i, e := range events {
-		switch {
-		case e.conn == nil:
-			l.guard(e.f)
-		case e.kind == eventReadable:
-			e.conn.readable()
-		default:
-			e.conn.drained()
-		}
-		events[i] = event{}
+	for i, f := range events {
+		l.guard(f)
+		events[i] = nil
 	}
 	l.spare = events[:0]
 }

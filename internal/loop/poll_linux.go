@@ -112,6 +112,9 @@ func (p *poller) add(t *pollConn) error {
 }
 
 func (p *poller) remove(t *pollConn) {
+	if p.conns[t.slot] != t {
+		return // it could not be added
+	}
 	p.conns[t.slot] = nil
 	p.free = append(p.free, t.slot)
 }

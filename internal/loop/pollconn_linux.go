@@ -192,3 +192,20 @@ func (t *pollConn) close() {
 	_ = unix.Close(t.fd)
 	t.fd, t.out = -1, nil
 }
+
+func (t *pollConn) leave() {
+	if !t.hung {
+		_ = t.ask(unix.EPOLL_CTL_DEL, 0)
+	}
+	t.p.remove(t)
+}
+
+func (t *pollConn) left(*Loop) {}
+
+func (t *pollConn) arrive() {
+	t.hung, t.hasInput = false, false // epoll reports what is there
+	if err := t.c.loop.poller.add(t); err != nil {
+		t.hung = true
+		t.fail(err)
+	}
+}

@@ -192,3 +192,11 @@ func (t *tlsConn) close() {
 	}
 	t.pollConn.close()
 }
+
+func (t *tlsConn) leave() {
+	if s := &t.p.tls; s.holder == t {
+		s.fields.own(t.tc)
+		s.holder = nil
+	}
+	t.pollConn.leave()
+}
