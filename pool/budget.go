@@ -52,16 +52,20 @@ type Share struct {
 	Backends int // those that are being opened or closed included
 }
 
-// Shares returns what each pool has, the largest first, pools without backends left out.
+// Shares returns what each pool has, its parts together, the largest first, pools without backends left out.
 func (b *Budget) Shares() []Share {
 	b.mu.Lock()
-	var shares []Share
+	tokens := make(map[Key]int)
 	for _, p := range b.pools {
 		if p.tokens > 0 {
-			shares = append(shares, Share{p.Key, p.tokens})
+			tokens[p.Key] += p.tokens
 		}
 	}
 	b.mu.Unlock()
+	var shares []Share
+	for key, n := range tokens {
+		shares = append(shares, Share{key, n})
+	}
 	slices.SortFunc(shares, func(x, y Share) int {
 		return cmp.Or(cmp.Compare(y.Backends, x.Backends), cmp.Compare(x.Key.String(), y.Key.String()))
 	})

@@ -91,8 +91,32 @@ func (p *Pool) Release(b *Backend) {
 	default:
 		p.shelve(b)
 		p.feed()
+		if p.Spare != nil {
+			p.Spare()
+		}
 	}
 }
+
+// Dismiss takes the longest waiter out of the line and calls its Granted with err. It reports false if nobody waits.
+func (p *Pool) Dismiss(err error) bool {
+	w := p.oldest(nil)
+	if w == nil {
+		return false
+	}
+	p.dequeue(w)
+	w.Granted(nil, err)
+	return true
+}
+
+// HasIdle reports whether a backend is idle, HasRoom whether another one may be opened, if the Budget allows it, and HasWaiting
+// whether somebody waits for one. They may be called from anywhere, and be out of date when they return.
+func (p *Pool) HasIdle() bool { return p.coldest.Load() != 0 }
+
+// HasRoom is explained at HasIdle.
+func (p *Pool) HasRoom() bool { return p.roomy.Load() }
+
+// HasWaiting is explained at HasIdle.
+func (p *Pool) HasWaiting() bool { return p.queued.Load() }
 
 // feed closes an idle backend if another pool waits for its token. That is asked after the backend has been shelved: the
 // other pool may look for one at the same moment.
@@ -121,7 +145,7 @@ func (p *Pool) Lost(b *Backend) {
 // Closed takes note that a backend given to Params.Close is closed.
 func (p *Pool) Closed(b *Backend) {
 	p.closing--
-	p.total--
+	p.count(-1)
 	b.shelf.total--
 	b.res.Destroy()
 	p.Budget.closed(p)
@@ -185,6 +209,7 @@ func (p *Pool) unhold(b *Backend) {
 	if b.pinned {
 		b.pinned = false
 		p.pinned--
+		p.Pins.Add(-1)
 	}
 }
 
@@ -239,7 +264,9 @@ func (p *Pool) enqueue(w *Waiter, s *shelf) {
 	last.next, s.waiters.root.prev = w, w
 	w.shelf, w.since = s, p.Now()
 	s.waiters.len++
-	p.waiting++
+	if p.waiting++; p.waiting == 1 {
+		p.queued.Store(true)
+	}
 }
 
 func (p *Pool) dequeue(w *Waiter) {
@@ -247,7 +274,9 @@ func (p *Pool) dequeue(w *Waiter) {
 	w.shelf.waiters.len--
 	s := w.shelf
 	w.prev, w.next, w.shelf = nil, nil, nil
-	p.waiting--
+	if p.waiting--; p.waiting == 0 {
+		p.queued.Store(false)
+	}
 	if s.login > s.waiters.len {
 		p.trim(s)
 	}

@@ -145,7 +145,7 @@ func (p *Pool) open(s *shelf) {
 		a.target.Role, a.target.Credential = p.account.Role, p.account.Credential
 	}
 	a.ctx, a.cancel = context.WithCancel(p.ctx)
-	p.total++
+	p.count(1)
 	p.login++
 	s.total++
 	s.login++
@@ -170,7 +170,7 @@ func (p *Pool) trim(s *shelf) {
 	for i := len(s.opening) - 1; i >= 0 && s.login > s.waiters.len && p.total-p.closing > p.Limits.MinIdle; i-- {
 		if a := s.opening[i]; a.withdraw() {
 			p.unopen(a)
-			p.total--
+			p.count(-1)
 			s.total--
 			p.Budget.give(p)
 		}
@@ -267,7 +267,7 @@ func (p *Pool) opened(a *attempt, res *puddle.Resource[*backend.Conn]) {
 func (p *Pool) failed(a *attempt, err error) {
 	s := a.shelf
 	p.unopen(a)
-	p.total--
+	p.count(-1)
 	s.total--
 	s.refused = p.Rejected(err)
 	p.Budget.give(p)

@@ -98,6 +98,12 @@ type Params struct {
 	Opened func(*Backend)
 	// Retired is called on the loop with a backend that is to be closed; Pool.Closed must follow when it is.
 	Retired func(*Backend)
+
+	// Pins counts the pinned backends of all parts of a pool that is split over loops, for which Limits.MaxPinned is meant
+	// then; nil: the pool has no other part.
+	Pins *atomic.Int32
+	// Spare, if not nil, is called on the loop when a backend has become idle and nobody waits for it here. It may be changed.
+	Spare func()
 }
 
 // Pool lends backends. Make one with New.
@@ -121,6 +127,8 @@ type Pool struct {
 
 	short   bool         // stands in the Budget's line for a token
 	coldest atomic.Int64 // for the Budget: since when the first of the idle is so, in Unix nanoseconds; 0: none is idle
+	queued  atomic.Bool  // somebody waits
+	roomy   atomic.Bool  // there are fewer backends than there may be
 
 	// Guarded by the Budget's mutex.
 	joined time.Time // its line
@@ -141,6 +149,9 @@ type shelf struct {
 
 // New returns an empty pool.
 func New(p Params) (*Pool, error) {
+	if p.Pins == nil {
+		p.Pins = new(atomic.Int32)
+	}
 	pl := &Pool{Params: p, shelves: make(map[string]*shelf)}
 	store, err := puddle.NewPool(&puddle.Config[*backend.Conn]{
 		Constructor: pl.construct,
@@ -151,6 +162,7 @@ func New(p Params) (*Pool, error) {
 		return nil, err
 	}
 	pl.store = store
+	pl.count(0)
 	pl.ctx, pl.cancel = context.WithCancel(context.Background())
 	p.Budget.add(pl)
 	return pl, nil
@@ -159,10 +171,17 @@ func New(p Params) (*Pool, error) {
 // SetLimits changes the limits. Idle backends above them are closed, held ones when they are free.
 func (p *Pool) SetLimits(l Limits) {
 	p.Limits = l
+	p.count(0)
 	for p.total-p.closing > l.Size && p.closeColdest(nil) {
 		continue
 	}
 	p.pump()
+}
+
+// count adds n to the backends that there are, those being opened or closed included.
+func (p *Pool) count(n int) {
+	p.total += n
+	p.roomy.Store(p.total < p.Limits.Size)
 }
 
 // SetDialer changes how backends are opened from now on, and retires those that are open.
@@ -213,7 +232,8 @@ func (p *Pool) Pin(b *Backend) bool {
 	if b.pinned {
 		return true
 	}
-	if p.pinned >= p.Limits.MaxPinned {
+	if int(p.Pins.Add(1)) > p.Limits.MaxPinned {
+		p.Pins.Add(-1)
 		return false
 	}
 	b.pinned = true
@@ -230,7 +250,7 @@ func (p *Pool) Held() []*Backend { return p.held }
 // Stats returns what the pool holds now.
 func (p *Pool) Stats() Stats {
 	s := Stats{
-		Key: p.Key, Limits: p.Limits, Idle: p.idle, Active: len(p.held), Pinned: p.pinned,
+		Key: p.Key, Limits: p.Limits, Parts: 1, Idle: p.idle, Active: len(p.held), Pinned: p.pinned,
 		Login: p.login, Closing: p.closing, Waiting: p.waiting, Short: p.short,
 	}
 	if w := p.oldest(nil); w != nil {

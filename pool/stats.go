@@ -27,6 +27,13 @@ func (h *Histogram) Observe(d time.Duration) {
 	h.Sum += d
 }
 
+func (h *Histogram) add(other *Histogram) {
+	for i, n := range other.Counts {
+		h.Counts[i] += n
+	}
+	h.Sum += other.Sum
+}
+
 // Count returns how many durations were counted.
 func (h *Histogram) Count() uint64 {
 	var n uint64
@@ -40,6 +47,7 @@ func (h *Histogram) Count() uint64 {
 type Stats struct {
 	Key    Key
 	Limits Limits
+	Parts  int // that the numbers are of
 
 	Idle    int // backends nobody holds
 	Active  int // backends held by a session, pinned ones included
@@ -52,6 +60,20 @@ type Stats struct {
 	Short      bool          // the pool may have more backends, but the Budget is used up
 
 	Traffic Traffic
+}
+
+// Add adds what is known of another part of the same pool, whose limits are s's.
+func (s *Stats) Add(part *Stats) {
+	s.Parts += part.Parts
+	s.Idle += part.Idle
+	s.Active += part.Active
+	s.Pinned += part.Pinned
+	s.Login += part.Login
+	s.Closing += part.Closing
+	s.Waiting += part.Waiting
+	s.OldestWait = max(s.OldestWait, part.OldestWait)
+	s.Short = s.Short || part.Short
+	s.Traffic.Add(&part.Traffic)
 }
 
 // Traffic counts what the sessions of a pool do. It belongs to the pool's loop; Stats holds a copy of it.
@@ -82,6 +104,40 @@ type Traffic struct {
 	Errors map[string]uint64 // of Postgres, by SQLSTATE class (two letters)
 	Pins   map[string]uint64 // sessions pinned, by reason
 	Ended  map[string]uint64 // sessions ended, by reason
+}
+
+// Add adds what sessions of another part of the same pool do. t must share no map with anything.
+func (t *Traffic) Add(part *Traffic) {
+	t.Clients += part.Clients
+	t.TLSClients += part.TLSClients
+	t.Working += part.Working
+	t.InBlock += part.InBlock
+	for _, n := range [...]struct {
+		sum  *uint64
+		more uint64
+	}{
+		{&t.Logins, part.Logins}, {&t.Transactions, part.Transactions}, {&t.Queries, part.Queries},
+		{&t.ClientParses, part.ClientParses}, {&t.BackendParses, part.BackendParses}, {&t.Binds, part.Binds},
+		{&t.Questions, part.Questions}, {&t.QuestionsFailed, part.QuestionsFailed}, {&t.Carried, part.Carried},
+		{&t.BytesIn, part.BytesIn}, {&t.BytesOut, part.BytesOut},
+	} {
+		*n.sum += n.more
+	}
+	t.Waits.add(&part.Waits)
+	t.TransactionTime.add(&part.TransactionTime)
+	t.QueryTime.add(&part.QueryTime)
+	addAll(&t.Errors, part.Errors)
+	addAll(&t.Pins, part.Pins)
+	addAll(&t.Ended, part.Ended)
+}
+
+func addAll(sum *map[string]uint64, more map[string]uint64) {
+	if *sum == nil {
+		*sum = make(map[string]uint64)
+	}
+	for key, n := range more {
+		(*sum)[key] += n
+	}
 }
 
 // Clone returns a copy that shares nothing with t.

@@ -82,7 +82,7 @@ func (bc *backendConn) closed() {
 	bc.conn.Close()
 	bc.set.Clear()
 	bc.lane.dropBaseline(bc.base)
-	bc.lane.loop.Post(func() { bc.lane.pool.Closed(bc.b) })
+	bc.lane.loop.Post(func() { bc.lane.closed(bc) })
 }
 
 // Readable implements loop.Handler.

@@ -103,13 +103,31 @@ func (c *cancels) run(ctx context.Context, from netip.Addr, pid uint32, key []by
 		return
 	}
 	done := make(chan struct{})
-	if !s.lane.loop.Post(func() { s.cancelQuery(func() { close(done) }) }) {
+	if !c.post(s, func() { s.cancelQuery(func() { close(done) }) }) {
 		return
 	}
 	select {
 	case <-done:
 	case <-ctx.Done():
 	}
+}
+
+// post has f called on the session's loop, wherever it goes meanwhile. It reports false if that has ended.
+func (c *cancels) post(s *session, f func()) bool {
+	l := c.laneOf(s)
+	return l.loop.Post(func() {
+		if c.laneOf(s) != l {
+			c.post(s, f)
+			return
+		}
+		f()
+	})
+}
+
+func (c *cancels) laneOf(s *session) *lane {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return s.lane
 }
 
 func (c *cancels) tooMany(from netip.Addr) bool {

@@ -76,12 +76,17 @@ func (s *Server) finish() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	_ = s.await(ctx, s.poolsEmpty)
-	for _, sh := range s.shards {
-		sh.stop()
+	for _, sh := range s.shards { // all, before any is waited for: connections may have moved
+		sh.loop.Stop()
 	}
-	for _, ts := range s.state.Load().tenants {
-		if ts.svc != nil {
-			ts.svc.close()
+	for _, sh := range s.shards {
+		sh.done.Wait()
+	}
+	if st := s.state.Load(); st != nil { // nil: New has failed
+		for _, ts := range st.tenants {
+			if ts.svc != nil {
+				ts.svc.close()
+			}
 		}
 	}
 	s.workers.Wait()
@@ -134,17 +139,19 @@ func (t *tenant) remove() {
 	}
 }
 
+// databaseMoved is what clients are told whose database is not the one any more that they logged in to.
+const databaseMoved = "the database of this connection is another one now"
+
 // drop forgets a lane whose database clients now call something else: its sessions end at their next free moment.
 func (t *tenant) drop(l *lane) {
 	t.mu.Lock()
-	if t.lanes[l.key] == l {
-		delete(t.lanes, l.key)
-	}
+	t.removePart(l)
 	t.mu.Unlock()
 	l.loop.Post(func() {
+		l.dropped = true
 		for s := range l.sessions {
 			if s.lane == l {
-				s.endWhenFree(&endError{reason: ReasonPolicyRevoked, message: "the database of this connection is another one now"})
+				s.endWhenFree(&endError{reason: ReasonPolicyRevoked, message: databaseMoved})
 			}
 		}
 		l.pool.Close(func() {})

@@ -102,6 +102,7 @@ func newHarnessOn(t *testing.T, o pgscript.Options, ch change, dial func(n *memn
 		Log:    slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Listen: func(_, address string) (net.Listener, error) { return h.network.Listen(address), nil },
 		Dial:   proxy.DialFunc(dial(h.network)),
+		Loops:  3,
 	})
 	if err != nil {
 		t.Fatalf("New: %v", err)

@@ -14,6 +14,7 @@ import (
 func (s *session) acquire() bool {
 	b := s.lane.pool.Acquire(&s.waiter, s.base.key, *s.target)
 	if b == nil {
+		s.lane.seek()
 		return false
 	}
 	s.lane.traffic.Waits.Observe(0)
@@ -23,6 +24,12 @@ func (s *session) acquire() bool {
 
 // granted is called by the pool when the session's turn has come.
 func (s *session) granted(b *pool.Backend, err error) {
+	if away, ok := errors.AsType[*elsewhere](err); ok {
+		if !s.moveTo(away.lane) {
+			s.goOn(true)
+		}
+		return
+	}
 	s.lane.traffic.Waits.Observe(s.lane.loop.Now().Sub(s.since))
 	if err != nil {
 		s.end(describe(err))

@@ -146,14 +146,15 @@ func (a *admission) unproved(err error) *endError {
 // client, and gives the session to its loop.
 func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st *startup, cred auth.Credential) *endError {
 	key := pool.Key{Tenant: a.tenant, Database: a.database, Role: a.role, Mode: a.mode}
-	l := ts.tenant.lane(key, func() *lane { return a.srv.newLane(ts, key) })
+	settings := ts.lane(key)
+	l := ts.tenant.lane(key, a.srv.wantedParts(&settings), func(ps *parts) *lane { return a.srv.newLane(ts, key, ps) })
 	if l == nil {
 		return &endError{reason: ReasonPolicyRevoked}
 	}
 	s := &session{facts: a.facts, lane: l, target: a.target(ts, st, cred)}
 	bc, greeting, e := s.firstLease(ctx, ts.cfg.PoolWaitTimeout)
 	if e != nil {
-		ts.tenant.done(l)
+		ts.tenant.done(s.lane)
 		return e
 	}
 	pid := uint32(0)
@@ -163,11 +164,11 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 	a.srv.cancels.add(s, pid, a.keyLen)
 	if err := a.greet(wc, s, greeting); err != nil {
 		a.srv.cancels.remove(s)
-		l.loop.Post(func() { s.giveUpLogin(bc) })
+		s.lane.loop.Post(func() { s.giveUpLogin(bc) })
 		return &endError{reason: ReasonClientDisconnected, err: err}
 	}
 	nc := a.nc
-	if !l.loop.Post(func() { s.start(nc, bc) }) {
+	if !s.lane.loop.Post(func() { s.start(nc, bc) }) {
 		return &endError{reason: ReasonDraining}
 	}
 	a.entered = false // the session counts now
@@ -222,30 +223,18 @@ func (s *session) firstLease(ctx context.Context, wait time.Duration) (*backendC
 	parent := ctx
 	ctx, cancel := context.WithTimeout(parent, wait)
 	defer cancel()
-	result := make(chan lease, 1)
 	began := time.Now()
-	if !s.lane.loop.Post(func() { s.ask(result) }) {
-		return nil, nil, &endError{reason: ReasonDraining}
+	got, e := s.awaitLease(ctx, parent, began)
+	for e == nil {
+		away, ok := errors.AsType[*elsewhere](got.err)
+		if !ok {
+			break
+		}
+		s.follow(away.lane)
+		got, e = s.awaitLease(ctx, parent, began)
 	}
-	var got lease
-	select {
-	case got = <-result:
-	case <-ctx.Done():
-		tooLong := &endError{
-			reason:  ReasonPoolWaitTimeout,
-			message: fmt.Sprintf("no backend of the pool was free within %.1f s (pool_wait_timeout)", time.Since(began).Seconds()),
-		}
-		s.lane.loop.Do(func() {
-			if s.waiter.Waiting() {
-				s.lane.explain(tooLong)
-			}
-			s.lane.pool.Cancel(&s.waiter)
-		})
-		select {
-		case got = <-result: // it came at the last moment
-		default:
-			return nil, nil, s.noLease(parent, tooLong)
-		}
+	if e != nil {
+		return nil, nil, e
 	}
 	if got.err != nil {
 		s.lane.loop.Do(func() { s.lane.dropBaseline(s.base) })
@@ -257,6 +246,43 @@ func (s *session) firstLease(ctx context.Context, wait time.Duration) (*backendC
 	var greeting []wire.Param
 	s.lane.loop.Do(func() { greeting = s.base.greeting(s.application) })
 	return got.bc, greeting, nil
+}
+
+// follow takes a login to another part of the pool.
+func (s *session) follow(to *lane) {
+	s.lane.loop.Do(func() { s.lane.dropBaseline(s.base) })
+	if s.lane.tenant.move(s.lane, to) {
+		s.lane = to
+	}
+}
+
+// awaitLease asks the lane for a lease, and waits until ctx is done; login is what ctx is made of, and began when it was.
+func (s *session) awaitLease(ctx, login context.Context, began time.Time) (got lease, e *endError) {
+	result := make(chan lease, 1)
+	if !s.lane.loop.Post(func() { s.ask(result) }) {
+		return lease{}, &endError{reason: ReasonDraining}
+	}
+	select {
+	case got = <-result:
+		return got, nil
+	case <-ctx.Done():
+	}
+	tooLong := &endError{
+		reason:  ReasonPoolWaitTimeout,
+		message: fmt.Sprintf("no backend of the pool was free within %.1f s (pool_wait_timeout)", time.Since(began).Seconds()),
+	}
+	s.lane.loop.Do(func() {
+		if s.waiter.Waiting() {
+			s.lane.explain(tooLong)
+		}
+		s.lane.pool.Cancel(&s.waiter)
+	})
+	select {
+	case got = <-result: // it came at the last moment
+		return got, nil
+	default:
+		return lease{}, s.noLease(login, tooLong)
+	}
 }
 
 // noLease is the refusal of a login for which no backend was there in time, tooLong if nothing else is to blame.
@@ -303,7 +329,9 @@ func (s *session) ask(result chan<- lease) {
 	}
 	if b := s.lane.pool.Acquire(&s.waiter, key, *s.target); b != nil {
 		s.waiter.Granted(b, nil)
+		return
 	}
+	s.lane.seek()
 }
 
 // fingerprint identifies a credential; that of none differs from every other.

@@ -27,4 +27,5 @@ const (
 	logVersion     = "version"
 	logHolders     = "holders"
 	logShares      = "shares"
+	logParts       = "parts"
 )

@@ -63,16 +63,20 @@ func (s *session) setPhase(p phase) {
 
 // startTimeout starts the timeout of the phase, if it has one.
 func (s *session) startTimeout() {
-	l := &s.lane.settings
-	d := [numPhases + 1]time.Duration{
-		phaseIdle: l.timeouts.ClientIdle, phaseWaiting: l.waitTimeout,
-		phaseActive: l.timeouts.Query, phaseInBlock: l.timeouts.IdleInTransaction,
-	}[s.phase]
-	if d > 0 {
+	if d := s.timeout(); d > 0 {
 		s.lane.loop.Start(&s.timer, d, s.timedOut)
 	} else {
 		s.timer.Stop()
 	}
+}
+
+// timeout is how long the phase may last; 0: for ever.
+func (s *session) timeout() time.Duration {
+	l := &s.lane.settings
+	return [numPhases + 1]time.Duration{
+		phaseIdle: l.timeouts.ClientIdle, phaseWaiting: l.waitTimeout,
+		phaseActive: l.timeouts.Query, phaseInBlock: l.timeouts.IdleInTransaction,
+	}[s.phase]
 }
 
 // timedOut deals with a phase that has lasted too long.

@@ -33,6 +33,7 @@ type Options struct {
 	Log     *slog.Logger
 	Level   *slog.LevelVar // set to log.level at each reload; may be nil
 	Version string
+	Loops   int // how many share the work; 0: one for each core
 
 	// Where clients come from and Postgres is reached; nil: the system's network.
 	Listen ListenFunc
@@ -59,6 +60,8 @@ type Server struct {
 	shards  []*shard
 	caps    *caps
 	cancels *cancels
+	census  census
+	moves   atomic.Uint64 // of sessions between parts of pools
 	nextID  atomic.Uint64
 	logins  atomic.Int64 // connections on their way to be sessions
 
@@ -104,13 +107,22 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	if o.Listen != nil || o.Dial != nil {
 		kind = loop.Portable // another network than the system's
 	}
-	for range runtime.GOMAXPROCS(0) {
-		sh, err := newShard(s, kind)
-		if err != nil {
-			_ = s.Close()
-			return nil, err
+	loops := o.Loops
+	if loops == 0 {
+		loops = runtime.GOMAXPROCS(0)
+	}
+	for err == nil && len(s.shards) < loops {
+		var sh *shard
+		if sh, err = newShard(s, kind); err == nil {
+			s.shards = append(s.shards, sh)
 		}
-		s.shards = append(s.shards, sh)
+	}
+	for _, sh := range s.shards { // which know each other
+		sh.start()
+	}
+	if err != nil {
+		_ = s.Close()
+		return nil, err
 	}
 	s.use(st)
 	s.workers.Go(s.followBudgets)
@@ -236,34 +248,46 @@ func (s *Server) Listeners() []ListenerInfo {
 	return infos
 }
 
-// pick returns the shard with the fewest pools.
-func (s *Server) pick() *shard {
-	best := s.shards[0]
-	for _, sh := range s.shards[1:] {
-		if sh.load.Load() < best.load.Load() {
+// pick returns the shard with the fewest pools, of those on which ps, if not nil, has no part yet.
+func (s *Server) pick(ps *parts) *shard {
+	var best *shard
+	for _, sh := range s.shards {
+		if !ps.on(sh) && (best == nil || sh.pools.Load() < best.pools.Load()) {
 			best = sh
 		}
 	}
-	best.load.Add(1)
 	return best
 }
 
-// newLane makes the pool with that key.
-func (s *Server) newLane(ts *tenantState, key pool.Key) *lane {
+// newLane makes a part of the pool with that key.
+func (s *Server) newLane(ts *tenantState, key pool.Key, ps *parts) *lane {
 	if now := s.state.Load().tenants[strings.ToLower(ts.cfg.Name)]; now != nil {
 		ts = now // there has been a reload since the login began
 	}
-	l := &lane{shard: s.pick(), tenant: ts.tenant, key: key, code: ts.dbname(key.Database), settings: ts.lane(key), baselines: make(map[string]*baseline)}
-	d := l.dialer()
-	p, err := pool.New(pool.Params{
-		Key: key, Limits: l.settings.limits, Budget: ts.budget, Gate: ts.gate, Dialer: d,
-		Retry: ts.cfg.Backend.ConnectTimeout, Rejected: rejected, Post: l.loop.Post, Now: l.loop.Now, Opened: l.opened,
-		Retired: l.retired,
-	})
-	if err != nil {
+	return s.pick(ps).newLane(ps, pool.Params{
+		Key: key, Budget: ts.budget, Gate: ts.gate, Retry: ts.cfg.Backend.ConnectTimeout, Pins: &ps.pins,
+	}, &lane{tenant: ts.tenant, key: key, code: ts.dbname(key.Database), settings: ts.lane(key)})
+}
+
+// sibling makes another part of l's pool.
+func (l *lane) sibling(ps *parts, at *shard) *lane {
+	return at.newLane(ps, pool.Params{
+		Key: l.key, Budget: l.pool.Budget, Gate: l.pool.Gate, Retry: l.pool.Retry, Pins: &ps.pins,
+	}, &lane{tenant: l.tenant, key: l.key, code: l.code, settings: l.settings})
+}
+
+// newLane has l live on the shard, with a pool that works as p says. The tenant is locked.
+func (sh *shard) newLane(ps *parts, p pool.Params, l *lane) *lane {
+	sh.pools.Add(1)
+	l.shard, l.baselines = sh, make(map[string]*baseline)
+	p.Limits = l.settings.limits
+	ps.lanes = append(ps.lanes, l)
+	p.Limits.Size = ps.share(l, p.Limits.Size, 0)
+	p.Dialer, p.Rejected, p.Post, p.Now, p.Opened, p.Retired = l.dialer(), rejected, l.loop.Post, l.loop.Now, l.opened, l.retired
+	var err error
+	if l.pool, err = pool.New(p); err != nil {
 		panic(fmt.Sprintf("bug: %v", err)) // puddle refuses only sizes below 1
 	}
-	l.pool = p
 	l.loop.Post(func() { l.lanes[l] = struct{}{} })
 	return l
 }
@@ -273,7 +297,7 @@ func (l *lane) apply(n laneSettings) {
 	changed := n.dialer != l.settings.dialer
 	l.settings = n
 	l.learnCode()
-	l.pool.SetLimits(n.limits)
+	l.limit()
 	if changed {
 		l.pool.SetDialer(l.dialer())
 	}

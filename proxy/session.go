@@ -109,7 +109,7 @@ func (s *session) start(nc net.Conn, bc *backendConn) {
 	s.since = s.lane.loop.Now()
 	if d := s.lane.settings.timeouts.ClientLifetime; d > 0 {
 		s.life = new(loop.Timer)
-		s.lane.loop.Start(s.life, d, func() { s.endWhenFree(&endError{reason: ReasonClientLifetime}) })
+		s.lane.loop.Start(s.life, d, s.outlived)
 	}
 	s.phase = numPhases
 	s.settle()
@@ -122,6 +122,9 @@ func (s *session) start(nc net.Conn, bc *backendConn) {
 		s.checkPolicy()
 	}
 }
+
+// outlived ends a session that is older than it may become.
+func (s *session) outlived() { s.endWhenFree(&endError{reason: ReasonClientLifetime}) }
 
 // checkPolicy holds the session against the policy that counts now: a session that it denies ends at its next free moment.
 func (s *session) checkPolicy() {

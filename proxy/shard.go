@@ -20,7 +20,8 @@ type shard struct {
 	srv   *Server
 	done  sync.WaitGroup // the loop's goroutine
 	sweep loop.Timer
-	load  atomic.Int64 // pools
+	pools atomic.Int64
+	heat  heat
 
 	lanes    map[*lane]struct{}
 	sessions map[*session]struct{}
@@ -35,10 +36,12 @@ func newShard(srv *Server, kind loop.Kind) (*shard, error) {
 	if sh.loop, err = loop.New(kind, sh.panicked); err != nil {
 		return nil, err
 	}
-	sh.done.Go(sh.loop.Run)
 	sh.loop.Post(sh.sweepLanes)
 	return sh, nil
 }
+
+// start runs the loop until it is stopped.
+func (sh *shard) start() { sh.done.Go(sh.loop.Run) }
 
 // panicked is what happens after a panic that is no session's: it is logged, and the loop lives on.
 func (sh *shard) panicked(v any, stack []byte) {
@@ -51,14 +54,10 @@ func (sh *shard) sweepLanes() {
 	for l := range sh.lanes {
 		l.pool.Sweep()
 		l.sweepCode()
+		l.sweepParts()
 		l.tryRemove()
 	}
-}
-
-// stop ends the loop and waits for it. Sessions that are left are closed without a word.
-func (sh *shard) stop() {
-	sh.loop.Stop()
-	sh.done.Wait()
+	sh.feel()
 }
 
 // lane is a pool with what the proxy keeps beside it on the pool's loop.
@@ -69,7 +68,10 @@ type lane struct {
 	code   string // the database's name in Postgres, by which its code is known; key has what clients call it
 	pool   *pool.Pool
 
-	refs int // sessions and logins that use the lane; guarded by tenant.mu
+	// Guarded by tenant.mu.
+	refs    int  // sessions and logins that use the lane
+	granted int  // backends that it may have, or still has, of those of all parts of the pool
+	leaving bool // it is given up: its sessions go to other parts of the pool
 
 	// Touched on the loop only.
 	settings  laneSettings
@@ -84,6 +86,14 @@ type lane struct {
 	reading   bool // the code is being read
 	sequences bool // a client has asked for currval or lastval
 
+	others   []*lane // the other parts of the pool, see spread.go
+	inviting bool    // a waiter of another part has been asked to come
+	seeking  bool    // a waiter is about to go to another part
+	dropped  bool    // clients call something else by the database's name now
+	before   uint64  // transactions at the last sweep
+	recent   uint64  // transactions between the last two sweeps
+	cold     int     // sweeps for which the parts have had little to do
+
 	explained explanation // the last one
 	reported  time.Time   // when it was logged last who holds the backends
 }
@@ -91,12 +101,17 @@ type lane struct {
 // tryRemove forgets a lane that nobody uses and that has no backends.
 func (l *lane) tryRemove() {
 	s := l.pool.Stats()
-	if s.Idle+s.Active+s.Login+s.Closing > 0 || !l.tenant.forget(l) {
+	if s.Idle+s.Active+s.Login+s.Closing > 0 {
+		return
+	}
+	l.srv.census.begun.Add(1)
+	defer l.srv.census.done.Add(1)
+	if !l.tenant.forget(l, l.stats().Traffic) {
 		return
 	}
 	l.pool.Close(func() {})
 	delete(l.lanes, l)
-	l.load.Add(-1)
+	l.pools.Add(-1)
 }
 
 // recheck holds the sessions against a new policy: those that it denies end at their next free moment. The others get
@@ -110,6 +125,7 @@ func (sh *shard) recheck() {
 // stats returns what is known of the lane now. To be called on the loop.
 func (l *lane) stats() pool.Stats {
 	s := l.pool.Stats()
+	s.Limits = l.settings.limits // of all parts
 	s.Traffic = l.traffic.Clone()
 	c := &l.counters
 	s.Traffic.Transactions, s.Traffic.Queries = c.Transactions, c.Queries

@@ -82,6 +82,9 @@ func (l *lane) budgetUse(st pool.Stats) budgetUse {
 // waitDetail says what the backends do that a client has waited for.
 func (l *lane) waitDetail(st pool.Stats, b budgetUse, holders []holder) string {
 	s := fmt.Sprintf("%s: %d of %d backends in use", l.poolWords(), st.Active, st.Limits.Size)
+	if n := len(l.others) + 1; n > 1 {
+		s += fmt.Sprintf(" in this of its %d parts", n)
+	}
 	if len(holders) > 0 {
 		s += ": " + listed(groups(holders))
 	}
@@ -105,9 +108,9 @@ func (l *lane) waitDetail(st pool.Stats, b budgetUse, holders []holder) string {
 
 // waitHint says what can be done, by what most of the backends do.
 func (l *lane) waitHint(st pool.Stats, b budgetUse, holders []holder) string {
-	sizeKey := fmt.Sprintf("pool_size (now %d)", st.Limits.Size)
+	sizeKey := fmt.Sprintf("pool_size (now %d)", l.settings.limits.Size)
 	if l.key.Mode == modeSession {
-		sizeKey = fmt.Sprintf("session_pool_size (now %d)", st.Limits.Size)
+		sizeKey = "session_" + sizeKey
 	}
 	if b.limit > 0 {
 		if b.elsewhere >= b.here {

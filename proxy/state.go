@@ -8,7 +8,6 @@ import (
 	"net"
 	"reflect"
 	"strings"
-	"sync"
 	"time"
 
 	"sluice/auth"
@@ -54,9 +53,10 @@ type laneSettings struct {
 	timeouts    config.Timeouts
 	waitTimeout time.Duration
 	maxClients  int
-	hint        bool // state_check: hint: code behind statements is trusted
-	planUnnamed bool // plan_unnamed is not off
-	limits      pool.Limits
+	hint        bool        // state_check: hint: code behind statements is trusted
+	planUnnamed bool        // plan_unnamed is not off
+	limits      pool.Limits // of all parts of the pool
+	spread      config.AutoInt
 }
 
 // environment is what a state is built with beside the configuration.
@@ -262,7 +262,7 @@ func (ts *tenantState) lane(key pool.Key) laneSettings {
 	c := ts.cfg
 	s := laneSettings{
 		dialer: ts.dialer, timeouts: c.Timeouts, waitTimeout: c.PoolWaitTimeout,
-		hint: c.StateCheck == config.StateCheckHint, planUnnamed: c.PlanUnnamed != config.PlanUnnamedOff,
+		hint: c.StateCheck == config.StateCheckHint, planUnnamed: c.PlanUnnamed != config.PlanUnnamedOff, spread: c.Spread,
 	}
 	size := c.PoolSize
 	if key.Mode == modeSession && c.SessionPoolSize > 0 {
@@ -299,68 +299,4 @@ func (st *state) caps(ts *tenantState, f *facts) capLimits {
 		l.database = d.MaxClients
 	}
 	return l
-}
-
-// tenant is what lives on over reloads: the pools of a tenant and their budget.
-type tenant struct {
-	name   string
-	budget *pool.Budget
-	gate   *pool.Gate
-	code   codeBook
-
-	mu     sync.Mutex // guards below
-	lanes  map[pool.Key]*lane
-	closed bool // removed by a reload
-}
-
-func newTenant(name string) *tenant {
-	return &tenant{name: name, budget: pool.NewBudget(0), gate: pool.NewGate(), lanes: make(map[pool.Key]*lane)}
-}
-
-// lane returns the pool with that key, made on sh if there is none, one reference added; nil if the tenant has been
-// removed.
-func (t *tenant) lane(key pool.Key, create func() *lane) *lane {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return nil
-	}
-	l := t.lanes[key]
-	if l == nil {
-		l = create()
-		t.lanes[key] = l
-	}
-	l.refs++
-	return l
-}
-
-// done takes back a reference.
-func (t *tenant) done(l *lane) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	l.refs--
-}
-
-// forget removes a lane that nobody uses from the tenant's, and reports whether it did.
-func (t *tenant) forget(l *lane) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if l.refs > 0 {
-		return false
-	}
-	if t.lanes[l.key] == l {
-		delete(t.lanes, l.key)
-	}
-	return true
-}
-
-// all returns the tenant's lanes.
-func (t *tenant) all() []*lane {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	all := make([]*lane, 0, len(t.lanes))
-	for _, l := range t.lanes {
-		all = append(all, l)
-	}
-	return all
 }

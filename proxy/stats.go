@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/internal/backend"
@@ -24,7 +25,7 @@ func (src source) Process() metrics.Process {
 	st := s.state.Load()
 	p := metrics.Process{
 		Version: s.version, Clients: s.caps.count(), MaxClients: st.cfg.Limits.MaxClients, Draining: s.draining.Load(), Loops: len(s.shards),
-		CertificateExpiry: st.tls.Expiry(),
+		CertificateExpiry: st.tls.Expiry(), Moves: s.moves.Load(),
 	}
 	for _, ts := range st.tenants {
 		used, limit := ts.budget.Used()
@@ -36,8 +37,45 @@ func (src source) Process() metrics.Process {
 	return p
 }
 
-// poolStats asks every loop for its pools.
-func (s *Server) poolStats() []pool.Stats { return everyLane(s, (*lane).stats) }
+// census counts what goes from one lane to another, so that whoever adds lanes up can tell that nothing did meanwhile.
+type census struct{ begun, done atomic.Uint64 }
+
+// censusTries is how often lanes are added up before numbers that may be off by what moved are good enough.
+const censusTries = 10
+
+// poolStats asks every loop for its pools, and adds up the parts of each.
+func (s *Server) poolStats() (all []pool.Stats) {
+	for range censusTries {
+		begun, done := s.census.begun.Load(), s.census.done.Load()
+		all = s.addParts()
+		if begun == done && s.census.begun.Load() == begun {
+			break
+		}
+	}
+	return all
+}
+
+func (s *Server) addParts() []pool.Stats {
+	var all []pool.Stats
+	at := make(map[pool.Key]int)
+	for _, part := range everyLane(s, (*lane).stats) {
+		i, ok := at[part.Key]
+		if !ok {
+			at[part.Key] = len(all)
+			all = append(all, part)
+			continue
+		}
+		all[i].Add(&part)
+	}
+	for _, ts := range s.state.Load().tenants {
+		ts.eachPast(func(key pool.Key, past *pool.Traffic) {
+			if i, ok := at[key]; ok {
+				all[i].Traffic.Add(past)
+			}
+		})
+	}
+	return all
+}
 
 // everyLane asks all lanes on their loops. The loops are asked side by side.
 func everyLane[T any](s *Server, ask func(*lane) T) []T {

@@ -70,8 +70,12 @@ func (s *Server) Status() Status {
 		Version: s.version, Uptime: time.Since(s.began).Seconds(), Draining: s.draining.Load(),
 		Clients: s.caps.count(), Listeners: s.Listeners(), Tenants: []TenantStatus{},
 	}
-	pools := everyLane(s, (*lane).status)
-	slices.SortFunc(pools, func(x, y lanePool) int { return cmp.Compare(x.key.String(), y.key.String()) })
+	pools := s.poolStats()
+	slices.SortFunc(pools, func(x, y pool.Stats) int { return cmp.Compare(x.Key.String(), y.Key.String()) })
+	holders := make(map[pool.Key][]holder)
+	for _, part := range everyLane(s, (*lane).held) {
+		holders[part.key] = append(holders[part.key], part.holders...)
+	}
 	state := s.state.Load()
 	for _, t := range state.cfg.Tenants {
 		ts := TenantStatus{Name: t.Name, Pools: []PoolStatus{}}
@@ -80,8 +84,8 @@ func (s *Server) Status() Status {
 			ts.Dials = DialStatus(live.gate.Stats())
 		}
 		for _, p := range pools {
-			if p.key.Tenant == t.Name {
-				ts.Pools = append(ts.Pools, p.PoolStatus)
+			if p.Key.Tenant == t.Name {
+				ts.Pools = append(ts.Pools, poolStatus(&p, holders[p.Key]))
 			}
 		}
 		out.Tenants = append(out.Tenants, ts)
@@ -89,16 +93,18 @@ func (s *Server) Status() Status {
 	return out
 }
 
-// lanePool is a lane's PoolStatus with its name.
-type lanePool struct {
-	PoolStatus
-	key pool.Key
+// laneHolders are the holders of a lane's backends.
+type laneHolders struct {
+	key     pool.Key
+	holders []holder
 }
 
-// status returns what is shown of the lane. To be called on the loop.
-func (l *lane) status() lanePool {
-	p := l.stats()
-	return lanePool{PoolStatus{
+// held returns who holds the lane's backends. To be called on the loop.
+func (l *lane) held() laneHolders { return laneHolders{l.key, l.holders()} }
+
+// poolStatus returns what is shown of a pool.
+func poolStatus(p *pool.Stats, holders []holder) PoolStatus {
+	return PoolStatus{
 		Database: p.Key.Database, Role: p.Key.Role, Mode: p.Key.Mode,
 		Clients: p.Traffic.Clients, Waiting: p.Waiting, OldestWait: p.OldestWait.Seconds(),
 		Backends: BackendStatus{
@@ -107,6 +113,6 @@ func (l *lane) status() lanePool {
 		},
 		PoolSize: p.Limits.Size, MaxClients: p.Traffic.MaxClients,
 		Transactions: p.Traffic.Transactions, Queries: p.Traffic.Queries, Pins: p.Traffic.Pins, Ended: p.Traffic.Ended,
-		Holders: longest(l.holders()),
-	}, p.Key}
+		Holders: longest(holders),
+	}
 }

@@ -147,7 +147,6 @@ tenants:
     network: {managed_by: api}
     state_check: learn
     observe_transaction_mode: true
-    spread: 2
 `, `
 sluice.yaml:2: listeners[0].proxy_protocol_from: is not supported by this version: leave it empty
 sluice.yaml:3: admin.socket: is not supported by this version, got "/run/sluice/admin"
@@ -161,8 +160,7 @@ sluice.yaml:7: watch: is not supported by this version, got "all"
 sluice.yaml:9: tenants[0].auth.method: is not supported by this version, got "jwt"
 sluice.yaml:10: tenants[0].network.managed_by: is not supported by this version, got "api"
 sluice.yaml:11: tenants[0].state_check: is not supported by this version, got "learn"
-sluice.yaml:12: tenants[0].observe_transaction_mode: is not supported by this version, got true
-sluice.yaml:13: tenants[0].spread: is not supported by this version, got 2`},
+sluice.yaml:12: tenants[0].observe_transaction_mode: is not supported by this version, got true`},
 	}
 }
 

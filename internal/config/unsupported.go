@@ -27,7 +27,6 @@ func features() []feature {
 		{"tenants[].network.managed_by", "api", not("api")},
 		{"tenants[].state_check", "learn", not("learn")},
 		{"tenants[].observe_transaction_mode", "true", empty},
-		{"tenants[].spread", "anything but auto and 1", oneLoop},
 	}
 }
 
@@ -56,9 +55,4 @@ func empty(value any) bool {
 // not supports every word but these.
 func not(words ...string) func(any) bool {
 	return func(value any) bool { return !slices.Contains(words, reflect.ValueOf(value).String()) }
-}
-
-func oneLoop(value any) bool {
-	a, ok := value.(AutoInt)
-	return ok && (a.Auto || a.N == 1)
 }

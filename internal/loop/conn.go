@@ -89,7 +89,7 @@ func (l *Loop) Adopt(nc net.Conn, h Handler) *Conn {
 // whether c goes: false, and nothing has changed, if something is unsent or at its end, if the loop has news for c already,
 // or if the other loop has ended. What the handler wants to read is reported there.
 func (c *Conn) Move(to *Loop, arrived func()) bool {
-	if c.closed || c.shutting || c.done || c.queued || c.t.unsent() > 0 || c.t.failed() != nil || c.t.buffered() {
+	if !c.Movable() {
 		return false
 	}
 	from, t := c.loop, c.t
@@ -101,6 +101,11 @@ func (c *Conn) Move(to *Loop, arrived func()) bool {
 	}
 	c.arrive(from, func() {})
 	return false
+}
+
+// Movable reports whether c can leave its loop now.
+func (c *Conn) Movable() bool {
+	return !c.closed && !c.shutting && !c.done && !c.queued && c.t.unsent() == 0 && c.t.failed() == nil && !c.t.buffered()
 }
 
 func (c *Conn) arrive(at *Loop, arrived func()) {

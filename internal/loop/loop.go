@@ -33,6 +33,7 @@ type Loop struct {
 
 	// What follows belongs to the loop's goroutine.
 	now       time.Time
+	worked    time.Duration // see Worked
 	turnNo    uint32
 	buf       []byte
 	spare     []func()
@@ -101,6 +102,7 @@ func (l *Loop) runPolled() {
 		l.poller.dispatch(n)
 		l.turn()
 		l.fireTimers()
+		l.sample()
 	}
 }
 
@@ -116,6 +118,7 @@ func (l *Loop) runPortable() {
 		l.begin()
 		l.turn()
 		l.fireTimers()
+		l.sample()
 	}
 }
 
@@ -131,6 +134,18 @@ func (l *Loop) begin() {
 	}
 	l.lastReady = ready[:0]
 }
+
+// sampled is how many turns stand for one whose time is taken: reading the clock costs.
+const sampled = 16
+
+func (l *Loop) sample() {
+	if l.turnNo%sampled == 0 {
+		l.worked += sampled * time.Since(l.now)
+	}
+}
+
+// Worked returns about how long the loop has not waited since its beginning. To be called on the loop.
+func (l *Loop) Worked() time.Duration { return l.worked }
 
 // enqueue has c told in the next turn that it can read.
 func (l *Loop) enqueue(c *Conn) {

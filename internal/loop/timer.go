@@ -45,6 +45,14 @@ func (t *Timer) Stop() {
 	t.prev, t.next, t.f = nil, nil, nil
 }
 
+// Left returns how much is left until t fires, 0 if it does not run. To be called on its loop.
+func (t *Timer) Left(l *Loop) time.Duration {
+	if !t.Running() {
+		return 0
+	}
+	return max(t.at.Sub(l.now), 0)
+}
+
 // Running reports whether t has been started and has neither fired nor been stopped.
 func (t *Timer) Running() bool { return t.next != nil }
 

@@ -75,6 +75,7 @@ func poolFamilies() []family {
 		perPool("backends", gauge, "state", "Connections to Postgres, each in one state: active (held by a session), pinned (held past the transaction), idle,"+
 			" login (being opened), closing.", backends),
 		poolGauge("pool_size", "Limit of the pool's backends (pool_size, session_pool_size).", func(s *pool.Stats) int { return s.Limits.Size }),
+		poolGauge("pool_parts", "Parts of the pool, each on an event loop of its own (spread).", func(s *pool.Stats) int { return s.Parts }),
 		poolGauge("pool_max_pinned", "Limit of the pool's backends that may be pinned (max_pinned).", func(s *pool.Stats) int { return s.Limits.MaxPinned }),
 		perPool("oldest_wait_seconds", gauge, "", "How long the first client in the line has waited for a backend; 0 if none waits.",
 			func(s *pool.Stats, k sink) { k.number(s.OldestWait.Seconds()) }),
@@ -120,6 +121,8 @@ func eventFamilies() []family {
 			[]string{"outcome"}, func(e *events) *tally { return &e.cancels }),
 		{"sluice_panics_total", counter, "Panics that were caught: each is a bug, with its stack in the log.", nil,
 			func(s *scrape, k sink) { k.number(float64(s.events.panics.Load())) }},
+		{"sluice_session_moves_total", counter, "Sessions that went to another part of their pool (spread).", nil,
+			func(s *scrape, k sink) { k.number(float64(s.process.Moves)) }},
 	}
 }
 

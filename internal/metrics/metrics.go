@@ -46,6 +46,7 @@ type Process struct {
 	CertificateExpiry time.Time // when the first of the certificates facing clients ends; zero: none
 	Draining          bool
 	Loops             int
+	Moves             uint64 // sessions that went to another loop
 }
 
 // Budget is how many backends a tenant has in all its pools, and how many it may have; a Max of 0 is no limit.

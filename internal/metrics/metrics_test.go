@@ -194,12 +194,12 @@ func TestProcessIsExported(t *testing.T) {
 	m, source := newMetrics(500)
 	source.process = Process{
 		Version: "1.2.3", Budgets: []Budget{{"acme", 12, 80, 16, 5}, {"globex", 3, 0, 4, 0}}, Clients: 40, MaxClients: 10000,
-		CertificateExpiry: time.Unix(1900000000, 0), Draining: true, Loops: 2,
+		CertificateExpiry: time.Unix(1900000000, 0), Draining: true, Loops: 2, Moves: 7,
 	}
 	got := samples(t, m)
 	for family, value := range map[string]string{
 		"up": "1", "draining": "1", "loops": "2", "process_clients": "40", "process_max_clients": "10000",
-		"certificate_expiry_timestamp_seconds": "1.9e+09", "panics_total": "0",
+		"certificate_expiry_timestamp_seconds": "1.9e+09", "panics_total": "0", "session_moves_total": "7",
 	} {
 		want(t, got, family, map[string]string{"": value})
 	}

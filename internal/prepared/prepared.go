@@ -82,6 +82,7 @@ type Table struct {
 	oldest int
 
 	root     *Table            // which numbers the statements
+	key      string            // of a variant
 	variants map[string]*Table // the root's: for sessions with other settings
 }
 
@@ -110,7 +111,7 @@ func (t *Table) Variant(key string) *Table {
 	if len(t.variants) >= maxVariants {
 		maps.DeleteFunc(t.variants, func(_ string, v *Table) bool { return v.idle() })
 	}
-	v := &Table{byBody: make(map[string]*Statement), root: t}
+	v := &Table{byBody: make(map[string]*Statement), root: t, key: key}
 	t.variants[key] = v
 	return v
 }

@@ -108,3 +108,52 @@ func TestUseAndInternOfKnownStatementsDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestPackedNamesMeanTheSameInAnotherTable(t *testing.T) {
+	t.Parallel()
+	from, to := NewTable(), NewTable()
+	var c, other Client
+	intern := func(tab *Table, query string, result uint64) *Statement {
+		s := tab.Intern([]byte(query + "\x00\x00\x00"))
+		s.Result = result
+		return s
+	}
+	other.Swap("here", intern(to, "select 1", 1))
+	other.Swap("there", intern(to, "select 2", 7))
+	scanned := intern(from, "select 3", 0)
+	scanned.Signals, scanned.Scanned = 5, true
+	c.Swap("same", intern(from, "select 1", 1))
+	c.Swap("different", intern(from, "select 2", 2))
+	c.Swap("new", scanned)
+	c.Swap("tokyo", intern(from.Variant("TimeZone"), "select 4", 0))
+	c.Swap("mine", from.Private("select 1\x00\x00\x00"))
+	c.Swap("", intern(from, "select 6", 6))
+
+	packed := c.Pack()
+	if c.Len() != 0 || c.Lookup(nil) != nil || from.Len() != 0 || from.Variant("TimeZone").Len() != 0 {
+		t.Fatalf("%d names, %d statements are left", c.Len(), from.Len())
+	}
+	c.Unpack(to, packed)
+	for name, want := range map[string]Statement{
+		"same": {body: "select 1", Result: 1, refs: 2}, "different": {body: "select 2", Result: 2, refs: 1},
+		"new": {body: "select 3", Signals: 5, Scanned: true, refs: 1}, "tokyo": {body: "select 4", refs: 1},
+		"mine": {body: "select 1", refs: 1}, "": {body: "select 6", Result: 6, refs: 1},
+	} {
+		s := c.Lookup([]byte(name))
+		if s.Query() != want.body || s.Result != want.Result || s.Signals != want.Signals || s.Scanned != want.Scanned || s.refs != want.refs {
+			t.Errorf("%q is %+v", name, s)
+		}
+	}
+	same := func(name string, s *Statement) bool { return c.Lookup([]byte(name)) == s }
+	if !same("same", other.Lookup([]byte("here"))) || same("different", other.Lookup([]byte("there"))) || same("mine", other.Lookup([]byte("here"))) {
+		t.Error("the wrong ones are shared")
+	}
+	if !c.Lookup([]byte("tokyo")).In(to.Variant("TimeZone")) {
+		t.Error("a statement has left its variant")
+	}
+	c.Clear()
+	other.Clear()
+	if to.Len() != 0 || to.Variant("TimeZone").Len() != 0 {
+		t.Errorf("%d statements are left", to.Len())
+	}
+}

@@ -103,7 +103,7 @@ func startConfig(t *testing.T, pg *throwawaypg.Cluster, cfg *config.Config) *rig
 	t.Helper()
 	r := &rig{t: t, pg: pg, addr: make(map[string]string), logs: &logBuffer{}}
 	srv, err := proxy.New(cfg, proxy.Options{
-		Log: slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Version: "test",
+		Log: slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Version: "test", Loops: 3,
 	})
 	if err != nil {
 		t.Fatalf("start sluice: %v", err)

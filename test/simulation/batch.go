@@ -105,7 +105,7 @@ func (b *batch) transmit() {
 	c := b.c
 	begins := c.block == 'I' && !c.pinned && c.who.mode == "transaction" && b.stamped
 	if begins {
-		c.w.line.come(c.life.session, c.who.shelf())
+		c.w.line.come(c.life.session, c.who.tenant, c.who.shelf())
 	}
 	c.w.crowd.update(c.life, func(l *life) {
 		if l.working.IsZero() {

@@ -162,7 +162,7 @@ func (c *client) answer(exchange *scram.Client, msg pgproto3.BackendMessage) err
 			return err
 		}
 		if c.who.mode == "session" {
-			c.w.line.come(c.life.session, c.who.shelf())
+			c.w.line.come(c.life.session, c.who.tenant, c.who.shelf())
 			defer c.w.line.whole(c.life.session)
 		}
 		return c.write(&pgproto3.SASLResponse{Data: final})

@@ -6,7 +6,8 @@ import (
 )
 
 // line watches who is served in which order. Those who wait for a backend of one pool that was opened with the same
-// start-up parameters are on one shelf, and are to be served in the order of their coming. A place is known to be taken
+// start-up parameters are on one shelf, and are to be served in the order of their coming; where pools are split over loops
+// that holds in each part, so it is not looked at, but nobody may be forgotten. A place is known to be taken
 // when all of a request has been written, and a request was not there before its first byte was.
 type line struct {
 	w *world
@@ -14,9 +15,11 @@ type line struct {
 	mu      sync.Mutex // guards below
 	waiting map[string]*place
 	served  map[string][]service // by shelf
+	parted  map[string]bool      // tenants whose pools are split, or have been
 }
 
 type place struct {
+	tenant      string
 	shelf       string
 	came        time.Time // its first byte was written
 	whole       time.Time // its last was; zero: not yet
@@ -29,14 +32,21 @@ type service struct {
 }
 
 func newLine(w *world) *line {
-	return &line{w: w, waiting: make(map[string]*place), served: make(map[string][]service)}
+	return &line{w: w, waiting: make(map[string]*place), served: make(map[string][]service), parted: make(map[string]bool)}
+}
+
+// split is called when a tenant's pools are split over loops.
+func (l *line) split(tenant string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parted[tenant] = true
 }
 
 // come is called before a session writes a request that needs a backend.
-func (l *line) come(session, shelf string) {
+func (l *line) come(session, tenant, shelf string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting[session] = &place{shelf: shelf, came: time.Now()}
+	l.waiting[session] = &place{tenant: tenant, shelf: shelf, came: time.Now()}
 }
 
 // whole is called when it has written all of it.
@@ -63,7 +73,7 @@ func (l *line) serve(session string) {
 
 // judge reports those who came later and were served at an earlier instant than now. l.mu is held.
 func (l *line) judge(session string, p *place) {
-	if p.whole.IsZero() {
+	if p.whole.IsZero() || l.parted[p.tenant] {
 		return
 	}
 	now := time.Now()

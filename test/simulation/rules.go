@@ -111,6 +111,7 @@ func (r *rules) tenant(rng *rand.Rand, t config.Tenant, name string, i int) conf
 	t.SessionPoolSize = pick(rng, 0, 2, 4)
 	t.MaxBackends = config.AutoInt{N: 4 + rng.IntN(8)}
 	t.MaxPinned = rng.IntN(t.PoolSize)
+	t.Spread = config.AutoInt{N: pick(rng, 1, 1, 2, 3)}
 	t.PoolWaitTimeout = between(rng, 500*time.Millisecond, 3*time.Second)
 	t.Network.Network = config.Network{AllowedCIDRs: everywhere(), DeniedCIDRs: []netip.Prefix{netip.MustParsePrefix(deniedByTenant + "/32")}}
 	t.Backend.Hosts, t.Backend.TLSMode = []config.HostPort{{Host: clusterHost(i), Port: clusterPort}}, config.TLSDisable
@@ -157,6 +158,9 @@ func (r *rules) publish(c *config.Config) {
 	for i := range c.Tenants {
 		t := &c.Tenants[i]
 		set("backends of "+t.Name, t.MaxBackends.N)
+		if t.Spread.N > 1 {
+			r.w.line.split(t.Name)
+		}
 		if q := t.Timeouts.Query; q > 0 && (r.queryTimeout == 0 || q < r.queryTimeout) {
 			r.queryTimeout = q
 		}

@@ -64,6 +64,7 @@ func newWorld(t *testing.T, seed uint64, steps int, j *journal) *world {
 		Log:    slog.New(w.ends),
 		Listen: func(_, address string) (net.Listener, error) { return w.network.Listen(address), nil },
 		Dial:   w.network.Dial,
+		Loops:  3,
 	})
 	if err != nil {
 		t.Fatalf("New: %v", err)
