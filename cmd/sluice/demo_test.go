@@ -62,7 +62,10 @@ func TestDemoRunsUntilCtrlC(t *testing.T) {
 	if response.StatusCode != http.StatusOK {
 		t.Errorf("/metrics: got %s, want 200", response.Status)
 	}
-	p.out.await(t, 0, "clients  24   backends ")
+	working := regexp.MustCompile(`^clients +\d+   backends +\d+   transactions/s +[1-9]\d*$`)
+	for skip := 0; !working.MatchString(p.out.await(t, skip, "clients  24   backends ")); {
+		skip++
+	}
 	p.signal(syscall.SIGINT)
 	p.wantExit(0)
 	wantRemoved(t, folder)
@@ -80,10 +83,6 @@ func TestDemoEndsAfterItsDuration(t *testing.T) {
 	folder := demoFolder(t, p)
 	p.wantExit(0)
 	wantRemoved(t, folder)
-	got := regexp.MustCompile(`(?m)^clients +\d+   backends +\d+   transactions/s +[1-9]\d*$`).FindAllString(p.out.all(), -1)
-	if len(got) < 2 {
-		t.Errorf("got %d lines with transactions, want 2 or more", len(got))
-	}
 }
 
 func TestDemoEndsWithItsTerminal(t *testing.T) {
