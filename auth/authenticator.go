@@ -97,6 +97,8 @@ type deriver interface {
 // AuthenticationOk, which is the caller's to send, as is an error response. It reads nothing past the client's last
 // answer, and it owns c meanwhile.
 //
+// What it says to a client whose proof was right is queued on c: it goes with what c is given next.
+//
 // It blocks until the client has answered, the connection's deadline passes, or ctx is done, which leaves the
 // connection's deadlines in the past. The Credential is what the client's login allows for; with Trust, Cert and
 // SocketUser, what is stored does, which may be nothing.
@@ -379,5 +381,5 @@ func (x *exchange) proof(s *scram.Server, first []byte) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	return x.c.Send(&pgproto3.AuthenticationSASLFinal{Data: outcome})
+	return x.c.Queue(&pgproto3.AuthenticationSASLFinal{Data: outcome})
 }

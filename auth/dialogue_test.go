@@ -102,8 +102,9 @@ func TestClientFirstMayComeAfterAnEmptyChallenge(t *testing.T) {
 	a := mustNew(t, Auto, fixed{entry: Entry{Secret: mustSecret(t, password)}})
 	done := make(chan error, 1)
 	go func() {
-		_, err := a.Authenticate(context.Background(), wire.NewConn(near, wire.Client), Peer{Role: role})
-		done <- err
+		c := wire.NewConn(near, wire.Client)
+		_, err := a.Authenticate(context.Background(), c, Peer{Role: role})
+		done <- errors.Join(err, c.Send(&pgproto3.AuthenticationOk{}))
 	}()
 	s := scram.NewClient(scram.PasswordKeys(password), scram.ClientOptions{Mechanism: scram.SHA256})
 	front := pgproto3.NewFrontend(far, far)
@@ -119,6 +120,7 @@ func TestClientFirstMayComeAfterAnEmptyChallenge(t *testing.T) {
 	}
 	_, _ = far.Write(answer(t, &pgproto3.SASLResponse{Data: final}))
 	wantErr(t, s.Verify(receive[*pgproto3.AuthenticationSASLFinal](t, front).Data), nil)
+	receive[*pgproto3.AuthenticationOk](t, front)
 	wantErr(t, <-done, nil)
 }
 

@@ -34,6 +34,7 @@ type admission struct {
 	state   *state
 	nc      net.Conn // TLS, once that is agreed on
 	ln      *listener
+	wc      *wire.Conn // on nc, once the start-up message is read
 	tlsConn *tls.Conn
 	shown   *x509.Certificate // the server certificate of the TLS session; nil without TLS
 	keyLen  int               // of the key for cancelling
@@ -198,10 +199,19 @@ func (a *admission) refuse(e *endError) {
 	} else {
 		_ = a.nc.SetDeadline(time.Now().Add(lastCalls))
 	}
-	if _, err := a.nc.Write(response); err == nil {
+	if a.write(response) == nil {
 		linger(a.nc)
 	}
 	_ = a.nc.Close()
+}
+
+// write sends p behind what the login has said so far.
+func (a *admission) write(p []byte) error {
+	if a.wc != nil {
+		return a.wc.Write(p)
+	}
+	_, err := a.nc.Write(p)
+	return err
 }
 
 // linger waits until the client has closed its side, so that closing ours does not take the last message away from it.

@@ -50,6 +50,7 @@ func (l *lane) setParams(b *baseline, params []wire.Param) {
 		return
 	}
 	b.params = params
+	l.greetings.Store(b.key, params)
 	opaque := &l.opaque
 	if strings.Contains(b.key, "pg_temp") { // a search_path under which any CREATE TABLE may make a temporary one
 		always := true
@@ -65,13 +66,42 @@ func (l *lane) dropBaseline(b *baseline) {
 	b.refs--
 	if b.refs == 0 {
 		delete(l.baselines, b.key)
+		l.greetings.Delete(b.key)
 	}
 }
 
-// greeting returns the ParameterStatus values that a client of this baseline is sent: Postgres's own, with its
+// enter finds the session's baseline, one reference added, and takes over what its login says about opening backends. To be
+// called on the loop.
+func (s *session) enter(key string) {
+	l := s.lane
+	s.base = l.baseline(key)
+	fp := fingerprint(s.target.Credential)
+	if last := l.cred.Load(); last == nil || fp != *last {
+		if last != nil {
+			l.pool.Renew()
+		}
+		l.cred.Store(&fp)
+	}
+	s.target = s.base.share(s.target, fp)
+	l.target = s.target
+	l.pool.SetLogin(*s.target)
+}
+
+// known returns the parameters of the baseline with that key if they are known, and the credential is the last login's: then a
+// login has nothing to learn. It may be called from anywhere.
+func (l *lane) known(key string, t *backend.Target) []wire.Param {
+	params, ok := l.greetings.Load(key)
+	last := l.cred.Load()
+	if !ok || last == nil || *last != fingerprint(t.Credential) {
+		return nil
+	}
+	return params.([]wire.Param)
+}
+
+// greeting returns the ParameterStatus values that a client is sent whose baseline has params: Postgres's own, with its
 // application_name.
-func (b *baseline) greeting(application string) []wire.Param {
-	params := append([]wire.Param(nil), b.params...)
+func greeting(params []wire.Param, application string) []wire.Param {
+	params = append([]wire.Param(nil), params...)
 	for i := range params {
 		if params[i].Name == "application_name" {
 			params[i].Value = application

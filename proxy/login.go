@@ -39,6 +39,7 @@ func (a *admission) login(ctx context.Context, r *wire.Request) *endError {
 		return &endError{reason: ReasonDraining}
 	}
 	wc := wire.NewConn(a.nc, wire.Client)
+	a.wc = wc
 	if n := negotiation(r, st); n != nil {
 		if err := wc.Send(n); err != nil {
 			return &endError{reason: ReasonClientDisconnected, err: err}
@@ -152,23 +153,23 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 		return &endError{reason: ReasonPolicyRevoked}
 	}
 	s := &session{facts: a.facts, lane: l, target: a.target(ts, st, cred)}
-	bc, greeting, e := s.firstLease(ctx, ts.cfg.PoolWaitTimeout)
+	first, e := s.firstLease(ctx, ts.cfg.PoolWaitTimeout)
 	if e != nil {
 		ts.tenant.done(s.lane)
 		return e
 	}
 	pid := uint32(0)
-	if bc != nil {
-		pid = bc.b.Conn.PID
+	if first.bc != nil {
+		pid = first.bc.b.Conn.PID
 	}
 	a.srv.cancels.add(s, pid, a.keyLen)
-	if err := a.greet(wc, s, greeting); err != nil {
+	if err := a.greet(wc, s, greeting(first.params, s.application)); err != nil {
 		a.srv.cancels.remove(s)
-		s.lane.loop.Post(func() { s.giveUpLogin(bc) })
+		s.lane.loop.Post(func() { s.giveUpLogin(first.bc) })
 		return &endError{reason: ReasonClientDisconnected, err: err}
 	}
 	nc := a.nc
-	if !s.lane.loop.Post(func() { s.start(nc, bc) }) {
+	if !s.lane.loop.Post(func() { s.start(nc, first) }) {
 		return &endError{reason: ReasonDraining}
 	}
 	a.entered = false // the session counts now
@@ -212,54 +213,60 @@ func (a *admission) greet(wc *wire.Conn, s *session, greeting []wire.Param) erro
 
 // lease is the answer to a login's wish for a backend.
 type lease struct {
-	bc  *backendConn // in session mode
-	err error
+	key    string       // of the baseline
+	params []wire.Param // of the baseline
+	bc     *backendConn // in session mode
+	err    error
 }
 
 // firstLease gets the session, from its login's goroutine, what Postgres reports for its start-up parameters, and in
 // session mode the backend that it keeps. In transaction mode a backend is needed only if none was opened with these
 // parameters before; bad ones fail here.
-func (s *session) firstLease(ctx context.Context, wait time.Duration) (*backendConn, []wire.Param, *endError) {
+func (s *session) firstLease(ctx context.Context, wait time.Duration) (lease, *endError) {
+	key := baselineKey(s.target.Params)
+	if s.pooled() {
+		if params := s.lane.known(key, s.target); params != nil {
+			return lease{key: key, params: params}, nil
+		}
+	}
 	parent := ctx
 	ctx, cancel := context.WithTimeout(parent, wait)
 	defer cancel()
 	began := time.Now()
-	got, e := s.awaitLease(ctx, parent, began)
+	got, e := s.awaitLease(ctx, parent, began, key)
 	for e == nil {
 		away, ok := errors.AsType[*elsewhere](got.err)
 		if !ok {
 			break
 		}
 		s.follow(away.lane)
-		got, e = s.awaitLease(ctx, parent, began)
+		got, e = s.awaitLease(ctx, parent, began, key)
 	}
-	if e != nil {
-		return nil, nil, e
-	}
-	if got.err != nil {
-		s.lane.loop.Do(func() { s.lane.dropBaseline(s.base) })
+	if e == nil && got.err != nil {
+		s.lane.loop.Do(s.dropLogin)
+		e = describe(got.err)
 		if s.lane.srv.draining.Load() {
-			return nil, nil, &endError{reason: ReasonDraining, err: got.err}
+			e = &endError{reason: ReasonDraining, err: got.err}
 		}
-		return nil, nil, describe(got.err)
 	}
-	var greeting []wire.Param
-	s.lane.loop.Do(func() { greeting = s.base.greeting(s.application) })
-	return got.bc, greeting, nil
+	return got, e
 }
+
+// dropLogin takes back what ask has begun.
+func (s *session) dropLogin() { s.lane.dropBaseline(s.base) }
 
 // follow takes a login to another part of the pool.
 func (s *session) follow(to *lane) {
-	s.lane.loop.Do(func() { s.lane.dropBaseline(s.base) })
+	s.lane.loop.Do(s.dropLogin)
 	if s.lane.tenant.move(s.lane, to) {
 		s.lane = to
 	}
 }
 
 // awaitLease asks the lane for a lease, and waits until ctx is done; login is what ctx is made of, and began when it was.
-func (s *session) awaitLease(ctx, login context.Context, began time.Time) (got lease, e *endError) {
+func (s *session) awaitLease(ctx, login context.Context, began time.Time, key string) (got lease, e *endError) {
 	result := make(chan lease, 1)
-	if !s.lane.loop.Post(func() { s.ask(result) }) {
+	if !s.lane.loop.Post(func() { s.ask(key, result) }) {
 		return lease{}, &endError{reason: ReasonDraining}
 	}
 	select {
@@ -287,7 +294,7 @@ func (s *session) awaitLease(ctx, login context.Context, began time.Time) (got l
 
 // noLease is the refusal of a login for which no backend was there in time, tooLong if nothing else is to blame.
 func (s *session) noLease(login context.Context, tooLong *endError) *endError {
-	s.lane.loop.Do(func() { s.lane.dropBaseline(s.base) })
+	s.lane.loop.Do(s.dropLogin)
 	switch {
 	case s.lane.srv.draining.Load():
 		return &endError{reason: ReasonDraining}
@@ -298,21 +305,10 @@ func (s *session) noLease(login context.Context, tooLong *endError) *endError {
 }
 
 // ask is firstLease's part on the loop.
-func (s *session) ask(result chan<- lease) {
-	key := baselineKey(s.target.Params)
-	s.base = s.lane.baseline(key)
-	fp := fingerprint(s.target.Credential)
-	if fp != s.lane.cred {
-		if s.lane.cred != [sha256.Size]byte{} {
-			s.lane.pool.Renew()
-		}
-		s.lane.cred = fp
-	}
-	s.target = s.base.share(s.target, fp)
-	s.lane.target = s.target
-	s.lane.pool.SetLogin(*s.target)
+func (s *session) ask(key string, result chan<- lease) {
+	s.enter(key)
 	if s.pooled() && s.base.params != nil {
-		result <- lease{}
+		result <- lease{params: s.base.params}
 		return
 	}
 	s.waiter.Granted = func(b *pool.Backend, err error) {
@@ -320,12 +316,13 @@ func (s *session) ask(result chan<- lease) {
 			result <- lease{err: err}
 			return
 		}
+		got := lease{params: s.base.params}
 		if s.pooled() {
 			s.lane.pool.Release(b)
-			result <- lease{}
-			return
+		} else {
+			got.bc = b.Owner.(*backendConn)
 		}
-		result <- lease{bc: b.Owner.(*backendConn)}
+		result <- got
 	}
 	if b := s.lane.pool.Acquire(&s.waiter, key, *s.target); b != nil {
 		s.waiter.Granted(b, nil)
@@ -347,6 +344,8 @@ func (s *session) giveUpLogin(bc *backendConn) {
 	if bc != nil {
 		bc.leave((*backendConn).release)
 	}
-	s.lane.dropBaseline(s.base)
+	if s.base != nil {
+		s.lane.dropBaseline(s.base)
+	}
 	s.lane.tenant.done(s.lane)
 }

@@ -21,7 +21,7 @@ type trip struct {
 
 	// What logins have told the part that it leaves: one that has had none must know how to open backends.
 	target *backend.Target
-	cred   [sha256.Size]byte
+	cred   *[sha256.Size]byte
 }
 
 // movable reports whether the session holds nothing of its loop: it is idle, or waits for a backend.
@@ -40,7 +40,7 @@ func (s *session) moveTo(to *lane) bool {
 	from.srv.census.begun.Add(1)
 	t := &trip{
 		srv: from.srv, baseline: s.base.key, params: s.m.Params().Baseline, luggage: s.m.Depart(), waits: s.phase == phaseWaiting,
-		target: from.target, cred: from.cred,
+		target: from.target, cred: from.cred.Load(),
 	}
 	if s.waiter.Waiting() {
 		from.pool.Cancel(&s.waiter)
@@ -81,7 +81,8 @@ func (s *session) arrive(t *trip) {
 	s.base = l.baseline(t.baseline)
 	s.m.Arrive(l.paramsAs(s.base, t.params), t.luggage)
 	if l.target == nil {
-		l.target, l.cred = t.target, t.cred
+		l.target = t.target
+		l.cred.Store(t.cred)
 		l.pool.SetLogin(*t.target)
 	}
 	s.target = s.base.share(s.target, fingerprint(s.target.Credential))

@@ -71,8 +71,10 @@ func TestPoolWaitTimeoutSaysWhatHoldsTheBackends(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		query(t, h.login(transactionPort, "alice"), "BEGIN")
 		run(t, h.login(transactionPort, "alice"), "SELECT pg_sleep(600)")
+		synctest.Wait()
 		c := h.login(transactionPort, "alice")
 		background(t, func() { run(t, c, "SELECT 'also waits'") })
+		synctest.Wait()
 		last := h.login(transactionPort, "alice")
 		start := time.Now()
 		wantRefusal(t, refused(t, last, "SELECT 1"), waited,

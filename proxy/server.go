@@ -88,7 +88,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		caps: newCaps(), cancels: newCancels(), closed: make(chan struct{}), reloaded: make(chan struct{}, 1),
 	}
 	if s.listen = o.Listen; s.listen == nil {
-		s.listen = net.Listen
+		s.listen = listen
 	}
 	s.env.dial, s.env.turnstile = o.Dial, newTurnstile()
 	_, _ = rand.Read(s.env.mockKey[:]) // never fails

@@ -91,11 +91,15 @@ type session struct {
 	pinned     bool        // counted as pinned
 }
 
-// start makes the session live on its loop. bc is the backend of a session of session mode, nil in transaction mode.
-func (s *session) start(nc net.Conn, bc *backendConn) {
+// start makes the session live on its loop, with what its login has got.
+func (s *session) start(nc net.Conn, first lease) {
 	s.lane.sessions[s] = struct{}{}
+	if s.base == nil { // the login had nothing to learn
+		s.enter(first.key)
+	}
+	bc := first.bc
 	s.waiter.Granted = s.granted
-	s.m = relay.New(s.base.relay, s.application)
+	s.m = relay.New(s.lane.paramsAs(s.base, first.params), s.application)
 	s.client = s.lane.loop.Adopt(nc, s)
 	t := &s.lane.traffic
 	t.Logins++

@@ -68,6 +68,10 @@ type lane struct {
 	code   string // the database's name in Postgres, by which its code is known; key has what clients call it
 	pool   *pool.Pool
 
+	// What logins may read anywhere, written on the loop.
+	greetings sync.Map                 // []wire.Param that clients are greeted with, by key of the baseline
+	cred      atomic.Pointer[[32]byte] // fingerprint of the credential of the last login
+
 	// Guarded by tenant.mu.
 	refs    int  // sessions and logins that use the lane
 	granted int  // backends that it may have, or still has, of those of all parts of the pool
@@ -78,7 +82,6 @@ type lane struct {
 	baselines map[string]*baseline
 	traffic   pool.Traffic
 	counters  relay.Counters
-	cred      [32]byte        // fingerprint of the credential of the last login
 	target    *backend.Target // of the last login
 
 	opaque    bool // the database has code that may change the session behind any statement

@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -216,11 +216,12 @@ func cleanName(s string) string {
 
 // baselineKey tells backends apart that were opened with different parameters; the order of names does not matter.
 func baselineKey(params []wire.Param) string {
-	sorted := append([]wire.Param(nil), params...)
-	sort.Slice(sorted, func(i, j int) bool { return sorted[i].Name < sorted[j].Name })
+	sorted := slices.SortedFunc(slices.Values(params), func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) })
 	var b strings.Builder
 	for _, p := range sorted {
-		fmt.Fprintf(&b, "%s\x00%s\x00", p.Name, p.Value)
+		for _, part := range [...]string{p.Name, "\x00", p.Value, "\x00"} {
+			b.WriteString(part)
+		}
 	}
 	return b.String()
 }

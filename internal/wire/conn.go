@@ -36,6 +36,7 @@ type Conn struct {
 	nc   net.Conn
 	side Side
 	buf  []byte // body of the last message read
+	out  []byte // queued
 }
 
 // NewConn returns a Conn on nc, whose errors name side.
@@ -73,20 +74,31 @@ func (c *Conn) ReadMessage(maxBody int) (typ byte, body []byte, err error) {
 	return typ, body, nil
 }
 
-// Send encodes the messages and writes them with one call. Errors: *Error.
-func (c *Conn) Send(msgs ...Message) error {
-	var out []byte
+// Queue encodes the messages, to be written with what is sent next. Errors: *Error.
+func (c *Conn) Queue(msgs ...Message) error {
 	for _, m := range msgs {
-		var err error
-		if out, err = m.Encode(out); err != nil {
+		out, err := m.Encode(c.out)
+		if err != nil {
 			return &Error{Side: c.side, Op: "write", Err: err}
 		}
+		c.out = out
 	}
-	return c.Write(out)
+	return nil
 }
 
-// Write writes p, which holds whole messages. Errors: *Error.
+// Send encodes the messages and writes them, with what is queued, with one call. Errors: *Error.
+func (c *Conn) Send(msgs ...Message) error {
+	if err := c.Queue(msgs...); err != nil {
+		return err
+	}
+	return c.Write(nil)
+}
+
+// Write writes what is queued and p, which holds whole messages, with one call. Errors: *Error.
 func (c *Conn) Write(p []byte) error {
+	if len(c.out) > 0 {
+		p, c.out = append(c.out, p...), nil
+	}
 	if _, err := c.nc.Write(p); err != nil {
 		return &Error{Side: c.side, Op: "write", Err: err}
 	}
