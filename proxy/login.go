@@ -232,15 +232,16 @@ func (s *session) firstLease(ctx context.Context, wait time.Duration) (lease, *e
 	parent := ctx
 	ctx, cancel := context.WithTimeout(parent, wait)
 	defer cancel()
-	began := time.Now()
-	got, e := s.awaitLease(ctx, parent, began, key)
+	wish := wish{key: key, began: time.Now(), login: parent}
+	got, e := s.awaitLease(ctx, wish)
 	for e == nil {
 		away, ok := errors.AsType[*elsewhere](got.err)
 		if !ok {
 			break
 		}
 		s.follow(away.lane)
-		got, e = s.awaitLease(ctx, parent, began, key)
+		wish.settled = true
+		got, e = s.awaitLease(ctx, wish)
 	}
 	if e == nil && got.err != nil {
 		s.lane.loop.Do(s.dropLogin)
@@ -263,10 +264,18 @@ func (s *session) follow(to *lane) {
 	}
 }
 
-// awaitLease asks the lane for a lease, and waits until ctx is done; login is what ctx is made of, and began when it was.
-func (s *session) awaitLease(ctx, login context.Context, began time.Time, key string) (got lease, e *endError) {
+// wish is what a login waits for.
+type wish struct {
+	key     string          // of the baseline
+	began   time.Time       // the wait
+	login   context.Context // not bounded by it
+	settled bool            // it has been sent to this part of the pool already, and does not look for another
+}
+
+// awaitLease asks the lane for a lease, and waits until ctx is done.
+func (s *session) awaitLease(ctx context.Context, w wish) (got lease, e *endError) {
 	result := make(chan lease, 1)
-	if !s.lane.loop.Post(func() { s.ask(key, result) }) {
+	if !s.lane.loop.Post(func() { s.ask(w, result) }) {
 		return lease{}, &endError{reason: ReasonDraining}
 	}
 	select {
@@ -276,7 +285,7 @@ func (s *session) awaitLease(ctx, login context.Context, began time.Time, key st
 	}
 	tooLong := &endError{
 		reason:  ReasonPoolWaitTimeout,
-		message: fmt.Sprintf("no backend of the pool was free within %.1f s (pool_wait_timeout)", time.Since(began).Seconds()),
+		message: fmt.Sprintf("no backend of the pool was free within %.1f s (pool_wait_timeout)", time.Since(w.began).Seconds()),
 	}
 	s.lane.loop.Do(func() {
 		if s.waiter.Waiting() {
@@ -288,7 +297,7 @@ func (s *session) awaitLease(ctx, login context.Context, began time.Time, key st
 	case got = <-result: // it came at the last moment
 		return got, nil
 	default:
-		return lease{}, s.noLease(login, tooLong)
+		return lease{}, s.noLease(w.login, tooLong)
 	}
 }
 
@@ -305,8 +314,8 @@ func (s *session) noLease(login context.Context, tooLong *endError) *endError {
 }
 
 // ask is firstLease's part on the loop.
-func (s *session) ask(key string, result chan<- lease) {
-	s.enter(key)
+func (s *session) ask(w wish, result chan<- lease) {
+	s.enter(w.key)
 	if s.pooled() && s.base.params != nil {
 		result <- lease{params: s.base.params}
 		return
@@ -324,11 +333,13 @@ func (s *session) ask(key string, result chan<- lease) {
 		}
 		result <- got
 	}
-	if b := s.lane.pool.Acquire(&s.waiter, key, *s.target); b != nil {
+	b := s.lane.pool.Acquire(&s.waiter, w.key, *s.target)
+	switch {
+	case b != nil:
 		s.waiter.Granted(b, nil)
-		return
+	case !w.settled:
+		s.lane.seek()
 	}
-	s.lane.seek()
 }
 
 // fingerprint identifies a credential; that of none differs from every other.
