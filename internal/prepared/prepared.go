@@ -22,6 +22,11 @@ type Statement struct {
 	Scanned bool
 	Proven  bool // some backend has prepared it
 
+	// Print tells the text from others, and Inert says that it runs no code, as in sessionstate.Digest; valid once Digested.
+	Print    uint64
+	Inert    bool
+	Digested bool
+
 	// Result tells apart what clients have been told that it returns: names and types of columns; 0 if they have not asked.
 	// Changed says that it returns something else now: Postgres would refuse to run it.
 	Result  uint64

@@ -6,6 +6,10 @@ import "strings"
 type collector struct {
 	names   []string // identifiers, with those behind a dot joined to those before it, and first arguments of set_config
 	unknown bool     // a setting is set whose name does not stand in the text
+
+	targets bool // of identifiers, only what SET and RESET name is gathered
+	target  bool // with targets: in what a SET or RESET names
+	reads   bool // with targets: the last word was current_setting
 }
 
 // CustomNames returns the names of custom settings (app.user_id) that a text may set. Postgres shows them only to who asks
@@ -41,14 +45,28 @@ const maxIdentifier = 63
 
 // identifier takes an identifier; behind a dot it belongs to the one before.
 func (c *collector) identifier(name string, prev token) {
+	if c == nil {
+		return
+	}
+	if c.targets {
+		c.target = c.target && (prev == tokDot || isName(prev) && prev != kwTo)
+		c.reads = is(name, "current_setting")
+	}
 	switch {
-	case c == nil:
+	case c.targets && !c.target:
 	case len(name) > maxIdentifier:
 		c.unknown = true
 	case prev == tokDot && len(c.names) > 0:
 		c.names[len(c.names)-1] += "." + name
 	default:
 		c.names = append(c.names, name)
+	}
+}
+
+// sets begins what a SET or RESET names.
+func (c *collector) sets() {
+	if c != nil {
+		c.target = true
 	}
 }
 
@@ -60,6 +78,13 @@ func (c *collector) argument(content string) {
 		c.unknown = true
 	default:
 		c.names = append(c.names, content)
+	}
+}
+
+// read takes the content of a literal behind an opening parenthesis, which is the name of a setting in current_setting.
+func (c *collector) read(content string) {
+	if c != nil && c.reads && strings.IndexByte(content, '.') > 0 {
+		c.argument(content)
 	}
 }
 

@@ -155,6 +155,8 @@ func (s *scanner) literal(content string) {
 	s.languageOf(false)
 	if s.call.open && s.call.depth == 1 && s.call.commas == 0 {
 		s.collector.argument(content)
+	} else if s.prev == tokOpen {
+		s.collector.read(content)
 	}
 	switch continued := s.prev == tokString && s.stringEnd+len(content)+len("''") != s.pos; {
 	case readsClock(content):

@@ -90,8 +90,8 @@ func (s *State) Settings() []Setting {
 	return s.settings
 }
 
-// value returns what s sets name to.
-func (s *State) value(name string) (string, bool) {
+// Value returns what s sets name to.
+func (s *State) Value(name string) (string, bool) {
 	for _, set := range s.Settings() {
 		if set.Name == name {
 			return set.Value, true
@@ -140,12 +140,12 @@ func Changes(from, to *State) []Change {
 	reidentify := from.Identity() || to.Identity()
 	old := from.Settings()
 	for i := len(old) - 1; i >= 0; i-- {
-		if _, kept := to.value(old[i].Name); !kept || reidentify && rank(old[i].Name) >= 2 {
+		if _, kept := to.Value(old[i].Name); !kept || reidentify && rank(old[i].Name) >= 2 {
 			steps = append(steps, Change{Setting: Setting{Name: old[i].Name}, Reset: true})
 		}
 	}
 	for _, set := range to.Settings() {
-		if was, ok := from.value(set.Name); !ok || was != set.Value || reidentify && rank(set.Name) >= 2 {
+		if was, ok := from.Value(set.Name); !ok || was != set.Value || reidentify && rank(set.Name) >= 2 {
 			steps = append(steps, Change{Setting: set})
 		}
 	}

@@ -93,10 +93,12 @@ func (s *scanner) begin(t token) {
 	switch t {
 	case kwSet:
 		s.state = afterSet
+		s.collector.sets()
 	case kwPrepare:
 		s.state = afterPrepare
 	case kwReset:
 		s.found |= Set
+		s.collector.sets()
 	case kwDeallocate:
 		s.found |= Deallocate
 	case kwDiscard:
