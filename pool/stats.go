@@ -93,6 +93,7 @@ type Traffic struct {
 
 	Questions       uint64 // Postgres was asked what a session holds
 	QuestionsFailed uint64
+	LeaksPrevented  uint64 // changes of a session that no statement's text had announced
 	Carried         uint64 // settings put on a backend for a session, or taken off it
 	BytesIn         uint64 // from clients
 	BytesOut        uint64 // to clients

@@ -8,6 +8,7 @@ import (
 	"sluice/internal/backend"
 	"sluice/internal/prepared"
 	"sluice/internal/relay"
+	"sluice/internal/sessionstate"
 	"sluice/internal/wire"
 )
 
@@ -51,13 +52,13 @@ func (l *lane) setParams(b *baseline, params []wire.Param) {
 	}
 	b.params = params
 	l.greetings.Store(b.key, params)
-	opaque := &l.opaque
+	behind := &l.behind
 	if strings.Contains(b.key, "pg_temp") { // a search_path under which any CREATE TABLE may make a temporary one
-		always := true
-		opaque = &always
+		behind = &relay.Behind{}
+		behind.Set(relay.Strict, &sessionstate.Code{Opaque: true, Unknown: true})
 	}
 	b.relay = &relay.Params{
-		Raw: l.key.Mode != modeTransaction, Opaque: opaque, Table: b.table, Baseline: params,
+		Raw: l.key.Mode != modeTransaction, Behind: behind, Table: b.table, Baseline: params,
 		Counters: &l.counters, Sequences: &l.sequences, PlanUnnamed: &l.settings.planUnnamed,
 	}
 }

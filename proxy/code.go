@@ -1,10 +1,13 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
+	"sluice/auth"
 	"sluice/internal/backend"
 	"sluice/internal/relay"
 	"sluice/internal/sessionstate"
@@ -18,9 +21,9 @@ const (
 )
 
 // codeQuery finds the code that may run behind a statement without standing in it: functions that are not Postgres's own,
-// with words in their source that could change a session, or in languages whose source tells nothing (those in C that came
-// with an extension are trusted, as is information_schema), and Postgres's own functions that change a session in rules,
-// policies, defaults and constraints.
+// with words in their source that could change a session or make other code, or in languages whose source tells nothing (those in C that came
+// with an extension are trusted, as is information_schema), and rules, policies, defaults and constraints that call
+// Postgres's own functions that change a session.
 const codeQuery = `SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text, l.lanname, p.prosrc
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
@@ -31,23 +34,28 @@ AND NOT (l.lanname OPERATOR(pg_catalog.=) ANY ('{c,internal}'::pg_catalog.name[]
  AND d.objid OPERATOR(pg_catalog.=) p.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"))
 AND (l.lanname OPERATOR(pg_catalog.<>) ALL ('{sql,plpgsql}'::pg_catalog.name[])
  OR p.prosrc OPERATOR(pg_catalog.=) '' OR p.prosrc OPERATOR(pg_catalog.~*)
- '(set_config|\mset\M|\mreset\M|advisory|\mlisten|\munlisten|\mload\M|temp|\mhold\M|\mprepare\M|execute|deallocate|discard|currval|lastval|setseed|dblink|set_limit|replication|\mdo\M|\mcall\M|pg_settings|query_to_xml|cursor_to_xml|ts_stat|ts_rewrite|crosstab|connectby|xpath_table)')
+ '(\mcreate\M|\malter\M|set_config|\mset\M|\mreset\M|advisory|\mlisten|\munlisten|\mload\M|temp|\mhold\M|\mprepare\M|execute|deallocate|discard|currval|lastval|setseed|dblink|set_limit|replication|\mdo\M|\mcall\M|pg_settings|query_to_xml|cursor_to_xml|ts_stat|ts_rewrite|crosstab|connectby|xpath_table)')
 UNION ALL
-SELECT 'an expression of '::pg_catalog.text OPERATOR(pg_catalog.||) e.what, 'catalog', ''
-FROM (SELECT ev_class::pg_catalog.regclass::pg_catalog.text AS what, ev_class::pg_catalog.oid AS rel, ev_action::pg_catalog.text OPERATOR(pg_catalog.||) ev_qual::pg_catalog.text AS tree FROM pg_catalog.pg_rewrite
- UNION ALL SELECT adrelid::pg_catalog.regclass::pg_catalog.text, adrelid, adbin::pg_catalog.text FROM pg_catalog.pg_attrdef
- UNION ALL SELECT conname::pg_catalog.text, conrelid, conbin::pg_catalog.text FROM pg_catalog.pg_constraint
- UNION ALL SELECT polname::pg_catalog.text, polrelid, COALESCE(polqual::pg_catalog.text, '') OPERATOR(pg_catalog.||) COALESCE(polwithcheck::pg_catalog.text, '') FROM pg_catalog.pg_policy) e
-WHERE e.rel OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND e.tree OPERATOR(pg_catalog.~) (
+SELECT 'an expression of '::pg_catalog.text OPERATOR(pg_catalog.||) e.what, 'catalog', pg_catalog.replace(CASE e.kind
+ WHEN 'r' THEN pg_catalog.pg_get_ruledef(e.id) WHEN 'c' THEN pg_catalog.pg_get_constraintdef(e.id)
+ ELSE pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(e.a, e.rel), pg_catalog.pg_get_expr(e.b, e.rel)) END, '::text', '')
+FROM (SELECT 'r' AS kind, ev_class::pg_catalog.regclass::pg_catalog.text AS what, ev_class::pg_catalog.oid AS rel, oid AS id,
+  ev_action AS a, ev_qual AS b FROM pg_catalog.pg_rewrite
+ UNION ALL SELECT 'd', adrelid::pg_catalog.regclass::pg_catalog.text, adrelid, oid, adbin, NULL FROM pg_catalog.pg_attrdef
+ UNION ALL SELECT 'c', conname::pg_catalog.text, conrelid, oid, conbin, NULL FROM pg_catalog.pg_constraint
+ UNION ALL SELECT 'p', polname::pg_catalog.text, polrelid, oid, polqual, polwithcheck FROM pg_catalog.pg_policy) e
+WHERE e.id OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+AND pg_catalog.concat(e.a::pg_catalog.text, e.b::pg_catalog.text) OPERATOR(pg_catalog.~) (
  SELECT ':funcid (' OPERATOR(pg_catalog.||) pg_catalog.string_agg(f.oid::pg_catalog.text, '|') OPERATOR(pg_catalog.||) ') '
  FROM pg_catalog.pg_proc f WHERE f.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
  AND f.proname OPERATOR(pg_catalog.~) '^(set_config|setseed|pg_(try_)?advisory_(lock|unlock).*|currval|lastval|query_to_xml.*|pg_replication_origin_session.*)$')`
 
 // code is what is known of a database's code.
 type code struct {
-	read   time.Time
-	opaque string // the first function that could change a session behind a statement; empty: there is none
-	known  bool
+	read  time.Time
+	does  *sessionstate.Code // nil: it is not known
+	first string             // the first function that could change a session behind a statement; empty: there is none
+	epoch uint64             // how often clients have changed it
 }
 
 // codeBook keeps what is known of the code of a tenant's databases, by their names in Postgres. It is safe for concurrent
@@ -77,19 +85,34 @@ func (b *codeBook) look(database string) code {
 	return b.databases[database]
 }
 
-func (b *codeBook) note(database string, c code) {
+// note takes down what has been read of the database since before was looked up. What clients have changed meanwhile may be
+// missing in it: then the code stays unknown.
+func (b *codeBook) note(database string, before, c code) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := b.databases[database]
+	if c.epoch = now.epoch; now.epoch != before.epoch {
+		c.does = nil
+	}
+	b.put(database, c)
+}
+
+// forget takes down that the code is another now.
+func (b *codeBook) forget(database string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.databases[database]
+	c.does = nil
+	c.epoch++
+	b.put(database, c)
+}
+
+// put is called with the mutex held.
+func (b *codeBook) put(database string, c code) {
 	if b.databases == nil {
 		b.databases = make(map[string]code)
 	}
 	b.databases[database] = c
-}
-
-// opaque reports whether any statement may run code that changes the session. What could not be read counts as such.
-func (b *codeBook) isOpaque(database string) bool {
-	c := b.look(database)
-	return !c.known || c.opaque != ""
 }
 
 // codeReader opens a lane's backends, and reads the database's code with them when that is not known or has not been read
@@ -102,7 +125,7 @@ type codeReader struct {
 
 // dialer returns what opens the lane's backends, with its present settings.
 func (l *lane) dialer() *codeReader {
-	return &codeReader{Dialer: l.settings.dialer, lane: l, read: l.key.Mode == modeTransaction && !l.settings.hint}
+	return &codeReader{Dialer: l.settings.dialer, lane: l, read: l.key.Mode == modeTransaction && l.settings.check != relay.Hint}
 }
 
 // Dial implements pool.Dialer.
@@ -123,40 +146,70 @@ func (r *codeReader) Dial(ctx context.Context, t backend.Target) (*backend.Conn,
 	return r.Dialer.Dial(ctx, t)
 }
 
-// readCode reads the database's code over a connection to it, and has all pools of the database learn it. What cannot be
-// read stays as it was known. It blocks, and must not be called on a loop.
+// readCode reads the database's code over a connection to it, and has all pools of the database learn it. Code that Postgres
+// will not show, or too much of it, may do anything; where the connection is lost, all stays as it was known. It blocks, and must not be called on a loop.
 func (l *lane) readCode(ctx context.Context, conn *backend.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, codeTimeout)
 	defer cancel()
+	before := l.tenant.code.look(l.code)
 	rows, err := conn.Query(ctx, backend.Limit{Rows: 10_000, Bytes: 16 << 20}, codeQuery)
+	c := code{read: time.Now()}
+	var binding string
+	if _, refused := errors.AsType[*auth.ServerError](err); refused || errors.Is(err, backend.ErrLimit) {
+		c.does, c.first, binding = understand([][]*string{nil})
+	} else if err == nil {
+		c.does, c.first, binding = understand(rows)
+	}
 	if err != nil {
 		l.srv.log.Warn("code of the database could not be read", logPool, l.key.String(), logError, err)
+	}
+	if c.does == nil {
 		return
 	}
-	c := code{read: time.Now(), known: true, opaque: firstOpaque(rows)}
-	before := l.tenant.code.look(l.code)
-	l.tenant.code.note(l.code, c)
+	l.tenant.code.note(l.code, before, c)
 	for _, other := range l.tenant.all() {
 		if other.code == l.code {
 			other.loop.Do(other.learnCode)
 		}
 	}
-	if c.opaque != "" && c.opaque != before.opaque {
-		l.srv.log.Warn("code in this database may change the session behind any statement: sessions of the transaction port are pinned",
-			logTenant, l.key.Tenant, logDatabase, l.key.Database, "function", c.opaque, "setting", "state_check")
+	if c.first == "" || c.first == before.first {
+		return
 	}
+	attrs := []any{logTenant, l.key.Tenant, logDatabase, l.key.Database, logSetting, "state_check"}
+	if binding != "" {
+		l.srv.log.Warn("code in this database may change the session behind any statement in ways that cannot be asked about: "+
+			"sessions of the transaction port are pinned", append(attrs, logFunction, binding)...)
+		return
+	}
+	l.srv.log.Warn("code in this database may change the session behind any statement: PostgreSQL is asked after each transaction",
+		append(attrs, logFunction, c.first)...)
 }
 
-// learnCode takes over what is known of the database's code. To be called on the loop.
+// learnCode takes over what is known of the database's code; sessions that wait for that go on. To be called on the loop.
 func (l *lane) learnCode() {
-	l.opaque = !l.settings.hint && l.tenant.code.isOpaque(l.code)
+	waited := !l.behind.Known()
+	l.behind.Set(l.settings.check, l.tenant.code.look(l.code).does)
+	if !waited || !l.behind.Known() {
+		return
+	}
+	for _, b := range l.pool.Held() {
+		if bc, ok := b.Owner.(*backendConn); ok && bc.session != nil && !bc.session.ended {
+			s := bc.session
+			s.m.CodeKnown(&l.toBackend)
+			s.flush()
+			s.settle()
+		}
+	}
 }
 
 // schemaChanged is called when a transaction has ended that may have changed the schema: what is interned may mean something
 // else, and there may be other code. While new code is being read, no transaction begins on the transaction port.
 func (l *lane) schemaChanged(change relay.Change) {
 	l.codeStale = true
-	hold := change == relay.ChangedCode && !l.settings.hint
+	hold := change == relay.ChangedCode && l.settings.check != relay.Hint
+	if hold {
+		l.tenant.code.forget(l.code)
+	}
 	for _, other := range l.tenant.all() {
 		switch {
 		case other.code != l.code:
@@ -174,6 +227,7 @@ func (l *lane) schemaChanged(change relay.Change) {
 // takeChange is one lane's part of a change of the schema.
 func (l *lane) takeChange(hold bool) {
 	l.ageStatements()
+	l.learnCode()
 	if hold && l.key.Mode == modeTransaction {
 		l.pool.Pause()
 	}
@@ -188,15 +242,16 @@ func (l *lane) ageStatements() {
 // sweepCode reads the code again when that was long ago, as others may change it, or when it was put off.
 func (l *lane) sweepCode() {
 	l.learnCode()
-	age := time.Since(l.tenant.code.look(l.code).read)
-	if l.key.Mode == modeTransaction && age >= codeEvery && l.traffic.Clients > 0 || l.codeStale && age >= sweepEvery {
+	known := l.tenant.code.look(l.code)
+	age := time.Since(known.read)
+	if l.key.Mode == modeTransaction && (age >= codeEvery || known.does == nil) && l.traffic.Clients > 0 || l.codeStale && age >= sweepEvery {
 		l.refreshCode()
 	}
 }
 
 // refreshCode reads the code again, over a connection of its own. To be called on the loop.
 func (l *lane) refreshCode() {
-	if l.reading || l.settings.hint {
+	if l.reading || l.settings.check == relay.Hint {
 		return
 	}
 	l.codeStale, l.reading = false, true
@@ -218,7 +273,7 @@ func (l *lane) refreshCode() {
 func (l *lane) codeRead() {
 	l.reading = false
 	left := l.tenant.code.reading(l.code, -1)
-	if l.codeStale && !l.settings.hint { // it has changed meanwhile
+	if l.codeStale && l.settings.check != relay.Hint { // it has changed meanwhile
 		l.refreshCode()
 		return
 	}
@@ -232,16 +287,28 @@ func (l *lane) codeRead() {
 	}
 }
 
-// firstOpaque returns the name of the first function that could change a session, empty if none could.
-func firstOpaque(rows [][]*string) string {
+// understand returns what the code that has been read may do, and the names of the first that could change a session, and of
+// the first that could do so in ways that Postgres cannot be asked about; empty if there is none.
+func understand(rows [][]*string) (does *sessionstate.Code, first, binding string) {
+	does = &sessionstate.Code{}
 	for _, row := range rows {
-		if len(row) != 3 || row[0] == nil || row[1] == nil || row[2] == nil {
-			return "?"
+		name := "?"
+		switch {
+		case len(row) != 3 || row[0] == nil || row[1] == nil || row[2] == nil || *row[2] == "":
+			does.AddUnreadable()
+		case *row[1] == "sql" || *row[1] == "plpgsql" || *row[1] == "catalog":
+			name = *row[0]
+			if !does.Add(*row[2]) {
+				continue
+			}
+		default:
+			name = *row[0]
+			does.AddUnreadable()
 		}
-		readable := (*row[1] == "sql" || *row[1] == "plpgsql") && *row[2] != ""
-		if !readable || sessionstate.ScanBody([]byte(*row[2])).Sticky() {
-			return *row[0]
+		first = cmp.Or(first, name)
+		if does.Unknown {
+			binding = cmp.Or(binding, name)
 		}
 	}
-	return ""
+	return does, first, binding
 }

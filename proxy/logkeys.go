@@ -28,4 +28,9 @@ const (
 	logHolders     = "holders"
 	logShares      = "shares"
 	logParts       = "parts"
+	logFunction    = "function"
+	logSetting     = "setting"
+	logStatements  = "statements"
+	logNames       = "names"
+	logDiscarded   = "backend_discarded"
 )

@@ -340,7 +340,10 @@ func (s *session) rest() {
 		if change := s.m.TakeChange(); change != relay.ChangedNothing {
 			s.lane.schemaChanged(change)
 		}
-		if s.pooled() && !s.stay() {
+		if surprise := s.m.TakeSurprise(); surprise != nil {
+			s.logSurprise(surprise)
+		}
+		if s.pooled() && !s.m.Unread() && !s.stay() {
 			if s.m.Calm(&s.lane.toBackend) {
 				s.flush()
 				return

@@ -84,10 +84,11 @@ type lane struct {
 	counters  relay.Counters
 	target    *backend.Target // of the last login
 
-	opaque    bool // the database has code that may change the session behind any statement
-	codeStale bool // the schema has changed since the code was last read
-	reading   bool // the code is being read
-	sequences bool // a client has asked for currval or lastval
+	behind    relay.Behind        // the code of the database
+	named     map[uint64]struct{} // fingerprints of statements whose surprises have been logged
+	codeStale bool                // the schema has changed since the code was last read
+	reading   bool                // the code is being read
+	sequences bool                // a client has asked for currval or lastval
 
 	others   []*lane // the other parts of the pool, see spread.go
 	inviting bool    // a waiter of another part has been asked to come
@@ -134,6 +135,7 @@ func (l *lane) stats() pool.Stats {
 	s.Traffic.Transactions, s.Traffic.Queries = c.Transactions, c.Queries
 	s.Traffic.ClientParses, s.Traffic.BackendParses, s.Traffic.Binds = c.ClientParses, c.BackendParses, c.Binds
 	s.Traffic.Questions, s.Traffic.QuestionsFailed, s.Traffic.Carried = c.Questions, c.QuestionsFailed, c.Carried
+	s.Traffic.LeaksPrevented = c.LeaksPrevented
 	s.Traffic.Errors = make(map[string]uint64, len(c.Errors))
 	for class, n := range c.Errors {
 		s.Traffic.Errors[class] = n

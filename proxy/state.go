@@ -14,6 +14,7 @@ import (
 	"sluice/internal/backend"
 	"sluice/internal/config"
 	"sluice/internal/loop"
+	"sluice/internal/relay"
 	"sluice/internal/tlsconf"
 	"sluice/internal/wire"
 	"sluice/netpolicy"
@@ -53,7 +54,7 @@ type laneSettings struct {
 	timeouts    config.Timeouts
 	waitTimeout time.Duration
 	maxClients  int
-	hint        bool        // state_check: hint: code behind statements is trusted
+	check       relay.Check // state_check: how far code behind statements is trusted
 	planUnnamed bool        // plan_unnamed is not off
 	limits      pool.Limits // of all parts of the pool
 	spread      config.AutoInt
@@ -262,7 +263,7 @@ func (ts *tenantState) lane(key pool.Key) laneSettings {
 	c := ts.cfg
 	s := laneSettings{
 		dialer: ts.dialer, timeouts: c.Timeouts, waitTimeout: c.PoolWaitTimeout,
-		hint: c.StateCheck == config.StateCheckHint, planUnnamed: c.PlanUnnamed != config.PlanUnnamedOff, spread: c.Spread,
+		check: checkOf(c.StateCheck), planUnnamed: c.PlanUnnamed != config.PlanUnnamedOff, spread: c.Spread,
 	}
 	size := c.PoolSize
 	if key.Mode == modeSession && c.SessionPoolSize > 0 {
@@ -299,4 +300,15 @@ func (st *state) caps(ts *tenantState, f *facts) capLimits {
 		l.database = d.MaxClients
 	}
 	return l
+}
+
+// checkOf translates state_check.
+func checkOf(word string) relay.Check {
+	switch word {
+	case config.StateCheckLearn:
+		return relay.Learn
+	case config.StateCheckHint:
+		return relay.Hint
+	}
+	return relay.Strict
 }

@@ -145,7 +145,6 @@ watch: all
 tenants:
   - auth: {method: jwt}
     network: {managed_by: api}
-    state_check: learn
     observe_transaction_mode: true
 `, `
 sluice.yaml:2: listeners[0].proxy_protocol_from: is not supported by this version: leave it empty
@@ -159,8 +158,7 @@ sluice.yaml:6: state_dir: is not supported by this version, got "/var/lib/sluice
 sluice.yaml:7: watch: is not supported by this version, got "all"
 sluice.yaml:9: tenants[0].auth.method: is not supported by this version, got "jwt"
 sluice.yaml:10: tenants[0].network.managed_by: is not supported by this version, got "api"
-sluice.yaml:11: tenants[0].state_check: is not supported by this version, got "learn"
-sluice.yaml:12: tenants[0].observe_transaction_mode: is not supported by this version, got true`},
+sluice.yaml:11: tenants[0].observe_transaction_mode: is not supported by this version, got true`},
 	}
 }
 

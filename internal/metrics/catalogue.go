@@ -97,6 +97,8 @@ func poolFamilies() []family {
 		poolCounter("backend_parses_total", "Prepared statements that were sent to Postgres (Parse).", func(t *pool.Traffic) uint64 { return t.BackendParses }),
 		poolCounter("state_questions_total", "How often Postgres was asked what a session holds past its transaction.", func(t *pool.Traffic) uint64 { return t.Questions }),
 		poolCounter("state_questions_failed_total", "How often that failed: the session keeps its backend.", func(t *pool.Traffic) uint64 { return t.QuestionsFailed }),
+		poolCounter("state_leaks_prevented_total", "Changes of a session that no statement's text had announced and that would have reached another client: they were found by asking"+
+			" and taken off the backend, or the backend was closed.", func(t *pool.Traffic) uint64 { return t.LeaksPrevented }),
 		poolCounter("settings_carried_total", "Settings put on a backend for a session, or taken off it.", func(t *pool.Traffic) uint64 { return t.Carried }),
 		poolCounter("binds_total", "Prepared statements that clients bound to parameters (Bind).", func(t *pool.Traffic) uint64 { return t.Binds }),
 		poolCounts("errors_total", "class", "Errors that Postgres sent, by SQLSTATE class; other: a class that is not PostgreSQL's own.",

@@ -36,6 +36,10 @@ func addCounters(to, from *pool.Traffic) {
 	to.ClientParses += from.ClientParses
 	to.BackendParses += from.BackendParses
 	to.Binds += from.Binds
+	to.Questions += from.Questions
+	to.QuestionsFailed += from.QuestionsFailed
+	to.LeaksPrevented += from.LeaksPrevented
+	to.Carried += from.Carried
 	to.BytesIn += from.BytesIn
 	to.BytesOut += from.BytesOut
 	addHistogram(&to.Waits, &from.Waits)

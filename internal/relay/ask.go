@@ -19,28 +19,28 @@ const (
 const (
 	setText = "SELECT pg_catalog.set_config($1, $2, false)"
 	// askText asks what a session holds past its transactions: rows of s, a setting, its value and its default, or of k and
-	// why the session must keep its backend. $1 is the names of custom settings, $2 whether it may hold advisory locks and $3
-	// whether it may have become another user: looking for these is not cheap. All names are qualified, for a client's
-	// search_path may hold a lying operator.
-	askText = `SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s WHERE s.source OPERATOR(pg_catalog.=) 'session'
+	// why the session must keep its backend. $1 is the names of custom settings, the others say what else to look for, none
+	// of which is cheap: $2 settings, $3 another user, $4 advisory locks, $5 temporary objects, cursors and the like. All
+	// names are qualified, for a client's search_path may hold a lying operator.
+	askText = `SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s WHERE $2 AND s.source OPERATOR(pg_catalog.=) 'session'
  AND s.name OPERATOR(pg_catalog.<>) ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])
 UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role'), NULL WHERE $3
 UNION ALL SELECT 's', 'session_authorization', pg_catalog.current_setting('session_authorization'), pg_catalog.pg_get_userbyid(a.usesysid)::pg_catalog.text
  FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a WHERE $3
 UNION ALL SELECT 's', n, pg_catalog.current_setting(n, true), NULL FROM pg_catalog.unnest($1) n WHERE pg_catalog.current_setting(n, true) IS NOT NULL
-UNION ALL SELECT 'k', 'prepare', NULL, NULL FROM pg_catalog.pg_prepared_statement() p WHERE p.from_sql
-UNION ALL SELECT 'k', 'hold_cursor', NULL, NULL FROM pg_catalog.pg_cursor() c WHERE c.is_holdable
-UNION ALL SELECT 'k', 'listen', NULL, NULL FROM pg_catalog.pg_listening_channels()
-UNION ALL SELECT 'k', 'advisory_lock', NULL, NULL FROM pg_catalog.pg_lock_status() l WHERE $2
+UNION ALL SELECT 'k', 'prepare', NULL, NULL FROM pg_catalog.pg_prepared_statement() p WHERE $5 AND p.from_sql
+UNION ALL SELECT 'k', 'hold_cursor', NULL, NULL FROM pg_catalog.pg_cursor() c WHERE $5 AND c.is_holdable
+UNION ALL SELECT 'k', 'listen', NULL, NULL FROM pg_catalog.pg_listening_channels() WHERE $5
+UNION ALL SELECT 'k', 'advisory_lock', NULL, NULL FROM pg_catalog.pg_lock_status() l WHERE $4
  AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
-UNION ALL SELECT 'k', 'temp', NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_depend d
+UNION ALL SELECT 'k', 'temp', NULL, NULL WHERE $5 AND EXISTS (SELECT FROM pg_catalog.pg_depend d
  WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())`
 )
 
 // Types of the parameters.
 const (
-	setTypes = "\x00\x02\x00\x00\x00\x19\x00\x00\x00\x19"                 // text, text
-	askTypes = "\x00\x03\x00\x00\x03\xf1\x00\x00\x00\x10\x00\x00\x00\x10" // text[], boolean, boolean
+	setTypes = "\x00\x02\x00\x00\x00\x19\x00\x00\x00\x19"                                                 // text, text
+	askTypes = "\x00\x05\x00\x00\x03\xf1\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10" // text[], four booleans
 )
 
 // maxCustom bounds the custom settings that a session is asked for.
@@ -58,7 +58,14 @@ type doubt struct {
 	locks    bool     // it may hold advisory locks
 	identity bool     // it may have become another user
 
-	answer answer // to the question under way
+	announced bool     // a text has told of a change
+	texts     string   // those that have, where that matters
+	anything  bool     // or they may have told of any
+	suspects  []uint64 // fingerprints of statements behind which code may have run, the first of them
+	keeps     string   // of the last answer
+
+	answer   answer // to the question under way
+	surprise *Surprise
 }
 
 // answer is what Postgres says that a session holds.
@@ -66,7 +73,15 @@ type answer struct {
 	settings []sessionstate.Setting
 	keeps    string // why the session must keep its backend; empty: it need not
 	failed   bool
+
+	// The question: what it was about.
+	scope     scope
+	announced bool
+	suspects  []uint64
 }
+
+// scope is what a question is about, beside custom settings.
+type scope struct{ settings, identity, locks, objects bool }
 
 // suspect takes note that a text with the signals s may leave something behind. It reports false if Postgres could not be
 // asked what.
@@ -95,6 +110,10 @@ func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
 	if s&sessionstate.AdvisoryLock != 0 {
 		m.doubt.locks = true
 	}
+	m.doubt.announced = true
+	if m.p.Behind.check != Strict {
+		m.doubt.announce(s, text)
+	}
 	m.Pin(s.First())
 	m.ask = true
 	return true
@@ -102,12 +121,18 @@ func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
 
 // question asks Postgres what the session holds. The client has its answer already; it is the backend's release that waits.
 // What the client sends meanwhile stands behind the question: it must not leave a transaction open, whatever comes of it.
+// Behind nothing but code it waits, so that a busy client does not keep the backend from the others, and where the backend may
+// turn out to hold what others have left.
 func (m *Machine) question(toBackend *Out) {
-	m.ask = false
 	if m.doubt == nil {
 		m.doubt = &doubt{}
 	}
-	m.doubt.answer = answer{}
+	d := m.doubt
+	names, sc := m.about()
+	d.answer = answer{scope: sc, announced: d.announced, suspects: d.suspects}
+	d.suspects = nil
+	m.await = m.pin == "" || m.p.Behind.check != Strict
+	m.ask, m.behind, m.sampled, m.asking = false, false, false, true
 	m.p.Counters.Questions++
 	b := toBackend.own()
 	if !m.backend.asked {
@@ -116,9 +141,29 @@ func (m *Machine) question(toBackend *Out) {
 		b = m.appendOwnParse(b, askName, askText, askTypes, question)
 		m.backend.asked = true
 	}
-	b = m.appendOwnRun(b, askName, question, arrayText(m.doubt.custom), boolText(m.doubt.locks), boolText(m.doubt.identity))
+	b = m.appendOwnRun(b, askName, question, arrayText(names), boolText(sc.settings), boolText(sc.identity), boolText(sc.locks), boolText(sc.objects))
 	m.push(entry{kind: wire.Sync, do: question})
 	toBackend.set(wire.AppendHeader(b, wire.Sync, 0))
+}
+
+// about returns what is to be asked: all that a text may have done, or only what code may do.
+func (m *Machine) about() (custom []string, sc scope) {
+	d, b := m.doubt, m.p.Behind
+	sc = scope{settings: true, identity: d.identity, locks: d.locks, objects: true}
+	if !m.behind || b.code == nil {
+		return d.custom, sc
+	}
+	custom = slices.Clone(b.code.Custom)
+	for _, name := range d.custom {
+		if !slices.ContainsFunc(custom, func(known string) bool { return strings.EqualFold(known, name) }) {
+			custom = append(custom, name)
+		}
+	}
+	if m.pin == "" && b.check == Strict {
+		sc.settings, sc.objects = b.code.Settings, b.code.Objects
+	}
+	sc.identity, sc.locks = sc.identity || b.code.Identity, sc.locks || b.code.Locks
+	return custom, sc
 }
 
 // row takes a row of the answer; a whole one, or it is not understood.
@@ -145,21 +190,41 @@ func (m *Machine) row(body []byte, whole bool) {
 
 // answered draws the conclusions. What the client has sent meanwhile is asked about again.
 func (m *Machine) answered() {
-	a := m.doubt.answer
-	m.doubt.answer = answer{}
+	d := m.doubt
+	a := d.answer
+	d.answer = answer{}
+	m.asking = false
 	switch {
 	case m.q.len() > 0 && m.ask:
+		return
 	case a.failed:
+		m.Pin(PinOpaque)
 		m.ask = true // behind the next transaction; till then, and for good if that fails too, the backend stays
 		m.p.Counters.QuestionsFailed++
-	case a.keeps != "":
+		return
+	}
+	m.notAsked(&a)
+	m.tell(&a)
+	d.announced, d.texts, d.anything = false, "", false
+	if a.keeps != "" {
 		m.pin = a.keeps
-	default:
-		m.pin = ""
-		m.doubt.custom = customOf(a.settings)
-		m.state = sessionstate.NewState(a.settings)
-		m.backend.state = m.state
-		m.settleReports()
+		return
+	}
+	m.pin = ""
+	m.backend.unasked = false
+	d.custom = customOf(a.settings)
+	m.state = sessionstate.NewState(a.settings)
+	m.backend.state = m.state
+	m.settleReports()
+}
+
+// notAsked adds to the answer what the session is known to have and was not asked about.
+func (m *Machine) notAsked(a *answer) {
+	for _, s := range m.state.Settings() {
+		identity, custom := s.Name == "role" || s.Name == "session_authorization", strings.IndexByte(s.Name, '.') > 0
+		if !custom && (identity && !a.scope.identity || !identity && !a.scope.settings) {
+			a.settings = append(a.settings, s)
+		}
 	}
 }
 

@@ -141,7 +141,11 @@ func (m *Machine) reply(typ byte, msg []byte, whole bool, toBackend, toClient *O
 
 // tag takes note of what a command was.
 func (m *Machine) tag(tag []byte) {
-	m.change = max(m.change, changeOf(tag))
+	change := changeOf(tag)
+	if block := string(tag) == "DO" || string(tag) == "CALL"; block && !m.raw && !m.ddl && !m.p.Behind.defines() {
+		change = ChangedNothing
+	}
+	m.change = max(m.change, change)
 	if !m.raw {
 		if s := sessionstate.ScanTag(tag); s.Sticky() && !s.Within(askable) {
 			m.pinForever(s.First())
@@ -217,7 +221,10 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 			m.Pin(PinParameter)
 			m.ask = true
 		}
-		if m.ask && !own && !m.raw && !m.gone && m.pass == 0 {
+		if !own {
+			m.codeMayHaveRun()
+		}
+		if m.ask && !own && !m.unread && !m.raw && !m.gone && m.pass == 0 {
 			m.question(toBackend)
 		}
 	}

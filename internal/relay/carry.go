@@ -16,6 +16,8 @@ type Backend struct {
 	application string              // and its application_name
 	settable    bool                // setName is prepared
 	asked       bool                // and so are the statements of the question
+	unasked     bool                // code may have changed it since Postgres was asked last
+	tainted     bool                // it holds what nobody knows the owner of
 }
 
 // NewBackend returns what is known of a new backend, which keeps at most limit statements prepared. application is its

@@ -184,9 +184,6 @@ func (m *Machine) message(c *call) (Next, error) {
 			return next, nil
 		}
 	}
-	if !m.raw && *m.p.Opaque && !m.forever {
-		m.pinForever(PinOpaque)
-	}
 	switch c.typ {
 	case wire.Query:
 		return m.query(c), nil
@@ -295,6 +292,9 @@ func (m *Machine) look(c *call, text []byte) Next {
 		text = text[:len(text)-1] // the zero byte
 	}
 	s := sessionstate.Scan(text)
+	if !m.p.Behind.quiet {
+		m.runs(sessionstate.MakeDigest(string(text)))
+	}
 	if m.note(s) && !m.suspect(s, string(text)) {
 		return m.goRaw(c, s.First(), s&sessionstate.Sequence != 0)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"sluice/internal/prepared"
+	"sluice/internal/sessionstate"
 )
 
 // FuzzMachine passes arbitrary bytes from both sides in arbitrary pieces. Whatever comes, the machine does not panic,
@@ -25,7 +26,9 @@ func FuzzMachine(f *testing.F) {
 // outcome feeds all of the client's bytes in pieces, then all of the backend's, and returns what was sent to the backend.
 func outcome(t *testing.T, client, backend []byte, cut int, raw bool) []byte {
 	table, plan := prepared.NewTable(), true
-	m := New(&Params{Raw: raw, Table: table, Opaque: new(bool), Sequences: new(bool), PlanUnnamed: &plan, Counters: &Counters{}}, "app")
+	var behind Behind
+	behind.Set(Strict, &sessionstate.Code{Opaque: len(client)%2 == 0, Settings: true})
+	m := New(&Params{Raw: raw, Table: table, Behind: &behind, Sequences: new(bool), PlanUnnamed: &plan, Counters: &Counters{}}, "app")
 	set := NewBackend(2, "app")
 	m.Attach(set, false)
 	var sent []byte

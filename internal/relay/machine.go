@@ -64,7 +64,7 @@ const (
 	PinLarge        = "unscanned"        // a statement too large to be looked at
 	PinFunctionCall = "function_call"    // a function called by number
 	PinClock        = "clock"            // a named statement with the time of its Parse in it
-	PinOpaque       = "opaque_code"      // the database has code that may change the session behind any statement
+	PinOpaque       = "opaque_code"      // code behind a statement may have changed what Postgres cannot be asked about, or cannot yet
 )
 
 // Counters counts what machines have seen. They belong to a loop: nothing in them is safe for concurrent use.
@@ -76,6 +76,7 @@ type Counters struct {
 	Binds           uint64
 	QuestionsFailed uint64
 	Questions       uint64            // what sessions hold was asked, see ask.go
+	LeaksPrevented  uint64            // answers with a change that no statement's text had announced
 	Carried         uint64            // settings put on a backend, or taken off it, for a session
 	Errors          map[string]uint64 // ErrorResponses by SQLSTATE class, two letters
 }
@@ -84,7 +85,7 @@ type Counters struct {
 // are not changed once one of them has it.
 type Params struct {
 	Raw      bool            // the backend belongs to this client alone
-	Opaque   *bool           // not Raw: any statement may change the session, so the first one pins; belongs to the loop
+	Behind   *Behind         // not Raw: the code behind the database's statements
 	Table    *prepared.Table // not Raw: where statements are interned
 	Baseline []wire.Param    // not Raw: ParameterStatus as the client got it at login, not changed by the machine
 	Counters *Counters       // never nil
@@ -120,6 +121,10 @@ type Machine struct {
 	raw      bool
 	forever  bool // pin is to the session's end
 	ask      bool // what the session holds is to be asked when its transaction is over
+	asking   bool // that has been asked, and Postgres has not answered
+	behind   bool // code may have changed the session since it was asked last
+	sampled  bool // behind one of the statements of which a sample is asked about
+	unread   bool // it is to be asked when the code of the database is known
 	unused   bool // a backend has been attached for a message that is still to be sent
 	await    bool // what was injected is to be answered before the client's next message is sent
 	status   byte // of the last ReadyForQuery
@@ -138,6 +143,7 @@ type Machine struct {
 	ddl        bool   // definitions may have been changed in the transaction
 	commitSent bool   // something that could commit is under way inside a block
 	change     Change // of the schema, by what has been run
+	changes    uint32 // Behind.changes as of the last transaction's end
 
 	fatal bool // Postgres has ended the session by itself, and said so
 	gone  bool // the client is gone; everything is swallowed
@@ -158,6 +164,9 @@ func (m *Machine) Attach(b *Backend, fresh bool) {
 	m.backend, m.fresh = b, fresh
 	m.status, m.open = 'I', false
 	m.unused = !m.raw
+	if !m.raw {
+		m.changes = m.p.Behind.changes
+	}
 	if n := len(m.p.spare) - 1; n >= 0 && m.q.entries == nil {
 		m.q.entries, m.p.spare = m.p.spare[n], m.p.spare[:n]
 	}
@@ -218,7 +227,12 @@ func (m *Machine) TakeChange() Change {
 }
 
 // Pinned returns why the backend must stay with this client, empty if it need not.
-func (m *Machine) Pinned() string { return m.pin }
+func (m *Machine) Pinned() string {
+	if m.pin == "" && (m.behind || m.asking) {
+		return PinOpaque
+	}
+	return m.pin
+}
 
 // Pin makes the backend stay with this client until Postgres says that it holds nothing there. The first reason stays.
 func (m *Machine) Pin(reason string) {
@@ -236,7 +250,7 @@ func (m *Machine) pinForever(reason string) {
 // unsettled reports whether settings may be others than those that the session is known to have: what is parsed now may
 // come out otherwise than for others.
 func (m *Machine) unsettled() bool {
-	return m.local || m.pin != "" || m.reports != nil && len(m.reports.dirty) > 0
+	return m.local || m.pin != "" || m.behind && m.p.Behind.setsAny() || m.reports != nil && len(m.reports.dirty) > 0
 }
 
 // Running reports whether the backend works on something that the client has sent.

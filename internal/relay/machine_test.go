@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"sluice/internal/prepared"
+	"sluice/internal/sessionstate"
 	"sluice/internal/wire"
 )
 
@@ -29,8 +30,12 @@ const application = "app"
 func newRig(t *testing.T, p Params) *rig {
 	t.Helper()
 	p.Counters = &Counters{}
-	if p.Opaque == nil {
-		p.Opaque, p.Sequences = new(bool), new(bool)
+	if p.Sequences == nil {
+		p.Sequences = new(bool)
+	}
+	if p.Behind == nil {
+		p.Behind = new(Behind)
+		p.Behind.Set(Strict, new(sessionstate.Code))
 	}
 	if p.PlanUnnamed == nil {
 		p.PlanUnnamed = new(bool)

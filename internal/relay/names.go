@@ -36,6 +36,9 @@ func (m *Machine) parse(c *call) (Next, error) {
 		st.Signals, st.Scanned = uint32(sessionstate.Scan(text)), true
 	}
 	s := sessionstate.Signals(st.Signals)
+	if m.p.Behind.binds() && !digestOf(st).Inert {
+		m.pinForever(PinOpaque)
+	}
 	if s&sessionstate.Clock != 0 && len(name) > 0 && !s.Sticky() {
 		m.pinForever(PinClock)
 	}
@@ -62,7 +65,7 @@ func (m *Machine) parse(c *call) (Next, error) {
 // clients prepare all that they will need when they connect; they need not wait in line for that.
 func (m *Machine) parseAlone(body []byte) bool {
 	name, rest, ok := wire.CString(body)
-	if !ok || len(name) == 0 || m.names.Lookup(name) != nil || m.pin != "" || *m.p.Opaque {
+	if !ok || len(name) == 0 || m.names.Lookup(name) != nil || m.pin != "" || m.p.Behind.binds() {
 		return false
 	}
 	st := m.table().Find(rest)
@@ -228,6 +231,7 @@ func (m *Machine) bind(c *call) (Next, error) {
 		return next, nil
 	}
 	m.p.Counters.Binds++
+	m.runsStatement(m.names.Lookup(name))
 	as, same := m.use(c.toBackend, name)
 	if same {
 		return m.send(c, e), nil

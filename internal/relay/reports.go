@@ -2,6 +2,7 @@ package relay
 
 import (
 	"slices"
+	"strings"
 
 	"sluice/internal/wire"
 )
@@ -72,4 +73,9 @@ func (m *Machine) settleReports() {
 
 func without(params []wire.Param, name []byte) []wire.Param {
 	return slices.DeleteFunc(params, func(p wire.Param) bool { return p.Name == string(name) })
+}
+
+// isDirty reports whether Postgres has reported the setting anew since the state was settled.
+func (r *reports) isDirty(name string) bool {
+	return r != nil && slices.ContainsFunc(r.dirty, func(p wire.Param) bool { return strings.EqualFold(p.Name, name) })
 }
