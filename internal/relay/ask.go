@@ -111,7 +111,7 @@ func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
 		m.doubt.locks = true
 	}
 	m.doubt.announced = true
-	if m.p.Behind.check != Strict {
+	if m.p.Behind.check != Strict || m.backend != nil && m.backend.unasked {
 		m.doubt.announce(s, text)
 	}
 	m.Pin(s.First())
@@ -131,7 +131,7 @@ func (m *Machine) question(toBackend *Out) {
 	names, sc := m.about()
 	d.answer = answer{scope: sc, announced: d.announced, suspects: d.suspects}
 	d.suspects = nil
-	m.await = m.pin == "" || m.p.Behind.check != Strict
+	m.await = m.pin == "" || m.backend.unasked
 	m.ask, m.behind, m.sampled, m.asking = false, false, false, true
 	m.p.Counters.Questions++
 	b := toBackend.own()
@@ -153,8 +153,8 @@ func (m *Machine) about() (custom []string, sc scope) {
 	if !m.behind || b.code == nil {
 		return d.custom, sc
 	}
-	custom = slices.Clone(b.code.Custom)
-	for _, name := range d.custom {
+	custom = slices.Clone(d.custom)
+	for _, name := range b.code.Custom {
 		if !slices.ContainsFunc(custom, func(known string) bool { return strings.EqualFold(known, name) }) {
 			custom = append(custom, name)
 		}
@@ -205,11 +205,11 @@ func (m *Machine) answered() {
 	}
 	m.notAsked(&a)
 	m.tell(&a)
-	d.announced, d.texts, d.anything = false, "", false
 	if a.keeps != "" {
 		m.pin = a.keeps
 		return
 	}
+	d.announced, d.texts, d.anything = false, "", false
 	m.pin = ""
 	m.backend.unasked = false
 	d.custom = customOf(a.settings)

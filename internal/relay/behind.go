@@ -168,6 +168,8 @@ func (m *Machine) codeMayHaveRun() {
 	}
 	unread := m.change == ChangedCode && b.check == Strict
 	switch {
+	case b.check == Hint:
+		m.behind, m.backend.unasked = false, true
 	case m.forever || !m.behind && !unread:
 	case unread || !b.Known():
 		m.Pin(PinOpaque)
@@ -207,7 +209,7 @@ func (m *Machine) CodeKnown(toBackend *Out) {
 // backend is not used again.
 func (m *Machine) tell(a *answer) {
 	d := m.doubt
-	shared := m.p.Behind.check == Hint || m.backend.unasked
+	shared := m.backend.unasked
 	announced := func(name string) bool {
 		if !shared {
 			return a.announced
@@ -233,12 +235,15 @@ func (m *Machine) tell(a *answer) {
 	d.keeps = a.keeps
 }
 
-// strangeSettings returns the names of those that have changed and were not announced. If the backend was shared with
-// others since it was last known what it holds, they are as the session had them in the answer from now on.
+// strangeSettings returns the names of the answer's settings that have changed and were not announced. In a shared answer
+// they are from now on as the session had them.
 func (m *Machine) strangeSettings(a *answer, announced func(name string) bool, shared bool) (strange []string) {
 	kept := a.settings[:0]
 	for _, s := range a.settings {
 		was, had := m.state.Value(s.Name)
+		if !had && s.Value == "" && !slices.Contains(m.doubt.custom, s.Name) {
+			continue // a custom setting of which only the name is left, of whoever had the backend before
+		}
 		same := had && was == s.Value || !had && s.Name == "role" && s.Value == "none"
 		if !same && !announced(s.Name) {
 			strange = append(strange, s.Name)

@@ -217,6 +217,48 @@ func TestCodeThatCannotBeAskedAboutPinsForGood(t *testing.T) {
 	r.wantPinned(PinOpaque)
 }
 
+func TestNameThatOthersHaveLeftIsNoChange(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{Behind: behind(Strict, setsWho)}).attach()
+	r.runs("select 1", questionWords)
+	r.answer("", "", held(true, whoIs(""))...)
+	r.wantSurprise(false)
+	if r.m.state != nil {
+		t.Errorf("the session has %v", r.m.state.Settings())
+	}
+	r.runs("set app.who = ''", againWords)
+	r.answer("", "", held(false, whoIs(""))...)
+	if r.m.state == nil {
+		t.Error("the session has nothing")
+	}
+}
+
+func TestWhatATextHasAnnouncedIsNoSurpriseWhenItsPinEnds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{Behind: behind(Strict, setsWho)}).attach()
+	r.runs("set work_mem = '8MB'; create temp table t (a int)", questionWords)
+	workMem := [4]string{"s", "work_mem", "8192", "4096"}
+	r.answer("", "", held(true, workMem, [4]string{"k", "temp", "-", "-"})...)
+	r.wantPinned("temp")
+	r.runs("select drop_it()", againWords)
+	r.answer("", "", held(false, workMem)...)
+	r.wantPinned("")
+	r.wantSurprise(false)
+}
+
+func TestPinsOfTheLastCheckEndUnderHint(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{Behind: behind(Strict, setsWho)}).attach()
+	r.client("Q:select login()", "", query("select login()"))
+	r.m.p.Behind.Set(Hint, nil)
+	r.answer("", "C Z:I", done, idle)
+	r.wantPinned("")
+	r.m.p.Behind.Set(Strict, &sessionstate.Code{Opaque: true})
+	r.runs("set work_mem = '8MB'", questionWords) // of a backend on which something ran unasked
+	r.answer("", "", held(true, [4]string{"s", "work_mem", "8192", "4096"}, whoIs("a"))...)
+	r.wantSurprise(true, "app.who")
+}
+
 func TestFailedQuestionBehindCodeKeepsTheBackend(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Params{Behind: behind(Strict, setsWho)}).attach()
