@@ -83,9 +83,9 @@ type answer struct {
 // scope is what a question is about, beside custom settings.
 type scope struct{ settings, identity, locks, objects bool }
 
-// suspect takes note that a text with the signals s may leave something behind. It reports false if Postgres could not be
-// asked what.
-func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
+// suspect takes note that a text with the signals s may leave something behind. values are those of a Bind, as it has them; nil
+// if there is none, when parameters set nothing yet. It reports false if Postgres could not be asked what.
+func (m *Machine) suspect(s sessionstate.Signals, text string, values []byte) bool {
 	if !s.Within(askable) {
 		return false
 	}
@@ -93,9 +93,20 @@ func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
 		m.doubt = &doubt{}
 	}
 	if s&(sessionstate.Set|sessionstate.SetConfig|sessionstate.Do) != 0 {
-		names, ok := sessionstate.CustomNames(text)
+		names, params, ok := sessionstate.CustomNames(text)
 		if !ok {
 			return false
+		}
+		m.doubt.identity = m.doubt.identity || sessionstate.MayNameUser(text)
+		for _, n := range params {
+			name, ok := boundValue(values, n)
+			if !ok && values != nil {
+				return false
+			}
+			m.doubt.identity = m.doubt.identity || sessionstate.MayNameUser(name)
+			if strings.IndexByte(name, '.') > 0 {
+				names = append(names, name)
+			}
 		}
 		for _, name := range names {
 			if !slices.Contains(m.doubt.custom, name) {
@@ -105,7 +116,6 @@ func (m *Machine) suspect(s sessionstate.Signals, text string) bool {
 		if len(m.doubt.custom) > maxCustom {
 			return false
 		}
-		m.doubt.identity = m.doubt.identity || sessionstate.MayNameUser(text)
 	}
 	if s&sessionstate.AdvisoryLock != 0 {
 		m.doubt.locks = true

@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"sluice/internal/prepared"
@@ -263,13 +265,48 @@ func TestRawSessionSeesNoStatementsOfSluices(t *testing.T) {
 
 func TestCustomSettingsWithoutAVisibleNameKeepTheBackend(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Params{}).attach()
-	r.client("P: B: E S", "", parse("", "select set_config($1, $2, false)"), bind(""), exec, syncMsg)
-	r.answer("", "1 2 D C Z:I", parsed, bound, row, done, idle)
-	r.wantPinned("set_config")
-	if !r.m.forever {
-		t.Error("the pin may end")
+	for _, values := range [][][]byte{nil, {[]byte("app.who")}, {nil, []byte("app.who")}} { // $2 is missing in all but the last
+		r := newRig(t, Params{}).attach()
+		as := &pgproto3.Bind{Parameters: values}
+		sql := "select set_config($2, $1, false)"
+		if len(values) == 2 {
+			sql = "select set_config($1, $2, false)" // NULL
+		}
+		r.client("P: B: E S", "", parse("", sql), as, exec, syncMsg)
+		r.answer("", "1 2 D C Z:I", parsed, bound, row, done, idle)
+		r.wantPinned("set_config")
+		if !r.m.forever {
+			t.Errorf("%q: the pin may end", values)
+		}
 	}
+}
+
+func TestCustomSettingsWhoseNameIsBoundAreAskedAbout(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("P: B: E S", "", parse("", "select set_config($1, $2, false)"),
+		&pgproto3.Bind{ParameterFormatCodes: []int16{0, 1}, Parameters: [][]byte{[]byte("app.who"), []byte("a")}}, exec, syncMsg)
+	r.answer(questionWords, "1 2 D C Z:I", parsed, bound, row, done, idle)
+	if diff := cmp.Diff([]string{"app.who"}, r.m.doubt.custom); diff != "" || r.m.doubt.identity {
+		t.Errorf("identity = %t, names asked about (-want +got):\n%s", r.m.doubt.identity, diff)
+	}
+	r.answer("", "", held(true, whoIs("a"))...)
+	r.wantPinned("")
+	r.client("P: B: E S", "", parse("", "select set_config($1, $2, false)"),
+		&pgproto3.Bind{Parameters: [][]byte{[]byte("Role"), []byte("bob")}}, exec, syncMsg)
+	r.answer(againWords, "1 2 D C Z:I", parsed, bound, row, done, idle)
+	if !r.m.doubt.identity {
+		t.Error("the identity is not asked about")
+	}
+}
+
+func FuzzBoundValue(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x02\xff\xff\xff\xff\x00\x00\x00\x01a\x00\x00"), 2)
+	f.Fuzz(func(t *testing.T, values []byte, n int) {
+		if v, ok := boundValue(values, n); ok && !strings.Contains(string(values), v) {
+			t.Errorf("%q is not in %q", v, values)
+		}
+	})
 }
 
 func TestLostBackendDuringTheQuestionLosesNothing(t *testing.T) {

@@ -295,7 +295,7 @@ func (m *Machine) look(c *call, text []byte) Next {
 	if !m.p.Behind.quiet {
 		m.runs(sessionstate.MakeDigest(string(text)))
 	}
-	if m.note(s) && !m.suspect(s, string(text)) {
+	if m.note(s) && !m.suspect(s, string(text), nil) {
 		return m.goRaw(c, s.First(), s&sessionstate.Sequence != 0)
 	}
 	if m.forever {

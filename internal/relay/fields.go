@@ -1,8 +1,11 @@
 package relay
 
 import (
+	"encoding/binary"
+
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"sluice/internal/sessionstate"
 	"sluice/internal/wire"
 )
 
@@ -66,4 +69,44 @@ func appendError(dst []byte, e *pgproto3.ErrorResponse) []byte {
 		return dst
 	}
 	return out
+}
+
+// boundValue returns the value of parameter n, counted from 1, from what a Bind has behind its names. ok is false if it is
+// not there, or NULL. A text's is the same in both formats.
+func boundValue(values []byte, n int) (value string, ok bool) {
+	values, ok = skipShorts(values)
+	if !ok || len(values) < 2 || int(binary.BigEndian.Uint16(values)) < n {
+		return "", false
+	}
+	values = values[2:]
+	for ; len(values) >= 4; n-- {
+		size := int(int32(binary.BigEndian.Uint32(values)))
+		values = values[4:]
+		switch {
+		case size > len(values) || size < 0 && n == 1:
+			return "", false
+		case n == 1:
+			return string(values[:size]), true
+		}
+		values = values[max(size, 0):]
+	}
+	return "", false
+}
+
+// bindsNames reports whether a Bind of the client's statement may have the name of a setting among its values.
+func (m *Machine) bindsNames(statement []byte) bool {
+	st := m.names.Lookup(statement)
+	return st != nil && sessionstate.Signals(st.Signals)&sessionstate.SetConfig != 0
+}
+
+// skipShorts returns what is behind a list of 16-bit numbers.
+func skipShorts(p []byte) (rest []byte, ok bool) {
+	if len(p) < 2 {
+		return nil, false
+	}
+	size := 2 + 2*int(binary.BigEndian.Uint16(p))
+	if size > len(p) {
+		return nil, false
+	}
+	return p[size:], true
 }

@@ -42,7 +42,7 @@ func (m *Machine) parse(c *call) (Next, error) {
 	if s&sessionstate.Clock != 0 && len(name) > 0 && !s.Sticky() {
 		m.pinForever(PinClock)
 	}
-	if s.Sticky() && !m.suspect(s, st.Query()) || m.forever {
+	if s.Sticky() && !m.suspect(s, st.Query(), nil) || m.forever {
 		next := m.goRaw(c, s.First(), s&sessionstate.Sequence != 0)
 		if next != proceed {
 			st.Release()
@@ -220,7 +220,7 @@ func (m *Machine) bind(c *call) (Next, error) {
 		return m.send(c, e), nil // Postgres will say what is wrong with it
 	case !ok && len(c.msg) >= maxNames:
 		return More, clientError("names of more than %d bytes in Bind", maxNames)
-	case !ok:
+	case !ok, !c.whole() && c.total <= maxScan && m.bindsNames(name):
 		return More, nil
 	}
 	if next := m.certain(c, name); next != proceed {
@@ -232,7 +232,7 @@ func (m *Machine) bind(c *call) (Next, error) {
 	}
 	m.p.Counters.Binds++
 	m.runsStatement(m.names.Lookup(name))
-	as, same := m.use(c.toBackend, name)
+	as, same := m.use(c.toBackend, name, rest)
 	if same {
 		return m.send(c, e), nil
 	}
@@ -263,7 +263,7 @@ func (m *Machine) describe(c *call) (Next, error) {
 	if next := m.stillSame(c, name, entry{kind: wire.Describe, do: stale}); next != More {
 		return next, nil
 	}
-	as, same := m.use(c.toBackend, name)
+	as, same := m.use(c.toBackend, name, nil)
 	if same {
 		return m.send(c, e), nil
 	}
@@ -303,13 +303,13 @@ func statementName(body []byte) (name []byte, ok bool) {
 }
 
 // use sees to it that the statement the client calls name is prepared, and returns what the backend calls it; same is
-// true when the message can be sent as it is.
-func (m *Machine) use(toBackend *Out, name []byte) (as string, same bool) {
+// true when the message can be sent as it is. values are what a Bind has behind the names, nil if it is none.
+func (m *Machine) use(toBackend *Out, name, values []byte) (as string, same bool) {
 	st := m.names.Lookup(name)
 	if st == nil {
 		return m.useUnknown(toBackend, name)
 	}
-	if s := sessionstate.Signals(st.Signals); m.note(s) && !m.suspect(s, st.Query()) {
+	if s := sessionstate.Signals(st.Signals); m.note(s) && !m.suspect(s, st.Query(), values) {
 		m.pinForever(s.First())
 	}
 	if len(name) == 0 && (m.backend.Unnamed == st || !*m.p.PlanUnnamed || !m.backend.Use(st)) {

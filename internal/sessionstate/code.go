@@ -37,7 +37,7 @@ func (c *Code) Add(source string) (opaque bool) {
 		return false
 	}
 	c.Opaque = true
-	c.Unknown = c.Unknown || !found.Within(askableCode) || col.unknown
+	c.Unknown = c.Unknown || !found.Within(askableCode) || col.unknown || len(col.params) > 0
 	c.Locks = c.Locks || found&AdvisoryLock != 0
 	c.Objects = c.Objects || found&(Hold|Temp|Listen|Unlisten) != 0
 	if found&(Set|SetConfig) != 0 {

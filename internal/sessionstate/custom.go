@@ -5,6 +5,7 @@ import "strings"
 // collector gathers what may be the names of settings while a text is scanned; nil gathers nothing.
 type collector struct {
 	names   []string // identifiers, with those behind a dot joined to those before it, and first arguments of set_config
+	params  []int    // parameters ($1) that are first arguments of set_config
 	unknown bool     // a setting is set whose name does not stand in the text
 
 	targets bool // of identifiers, only what SET and RESET name is gathered
@@ -14,19 +15,19 @@ type collector struct {
 
 // CustomNames returns the names of custom settings (app.user_id) that a text may set. Postgres shows them only to who asks
 // for each by its name. It returns too many rather than too few: everything with a dot that may be such a name.
-// ok is false if the text may set one whose name does not stand in it.
-func CustomNames(sql string) (names []string, ok bool) {
+// params are the parameters that are such names, counted from 1. ok is false if the text may set one whose name is neither.
+func CustomNames(sql string) (names []string, params []int, ok bool) {
 	c := &collector{}
 	s := scanner{src: sql, state: starting, collector: c}
 	if found := s.run(); found&Ambiguous != 0 || c.unknown {
-		return nil, false
+		return nil, nil, false
 	}
 	for _, name := range c.names {
 		if strings.IndexByte(name, '.') > 0 {
 			names = append(names, name)
 		}
 	}
-	return names, true
+	return names, c.params, true
 }
 
 // MayNameUser reports whether a text may make the session act as another user: it speaks of a role or an authorization, or
@@ -78,6 +79,13 @@ func (c *collector) argument(content string) {
 		c.unknown = true
 	default:
 		c.names = append(c.names, content)
+	}
+}
+
+// parameter takes a parameter that is the first argument of set_config.
+func (c *collector) parameter(n int) {
+	if c != nil {
+		c.params = append(c.params, n)
 	}
 }
 

@@ -21,8 +21,8 @@ func TestCustomNames(t *testing.T) {
 		"DO $$ BEGIN PERFORM set_config('app.x', 'y', false); SET b.c = 1; END $$ LANGUAGE plpgsql": {"app.x", "b.c"},
 		"SELECT set_config ( 'app.x' , 'y', false), set_config('b.c', 'z', false)":                  {"app.x", "b.c"},
 	} {
-		got, ok := CustomNames(sql)
-		if diff := cmp.Diff(want, got); diff != "" || !ok {
+		got, params, ok := CustomNames(sql)
+		if diff := cmp.Diff(want, got); diff != "" || !ok || params != nil {
 			t.Errorf("CustomNames(%q), ok = %t (-want +got):\n%s", sql, ok, diff)
 		}
 	}
@@ -31,7 +31,12 @@ func TestCustomNames(t *testing.T) {
 func TestCustomNamesThatCannotBeSeen(t *testing.T) {
 	t.Parallel()
 	for _, sql := range []string{
-		"SELECT set_config($1, $2, false)",
+		"SELECT set_config($1 || 'x', $2, false)",
+		"SELECT set_config('app.' || $1, $2, false)",
+		"SELECT set_config($1::text, $2, false)",
+		"SELECT set_config(-$1, $2, false)",
+		"SELECT set_config($99999, $2, false)",
+		"SELECT set_config($1$2, $2, false)",
 		"SELECT set_config(name, 'x', false) FROM t",
 		"SELECT set_config('app.' || 'x', 'x', false)",
 		"SELECT set_config(lower('APP.X'), 'x', false)",
@@ -43,8 +48,22 @@ func TestCustomNamesThatCannotBeSeen(t *testing.T) {
 		"SELECT set_config('app.x', 'y', false",
 		"SET x = 'no end",
 	} {
-		if names, ok := CustomNames(sql); ok {
+		if names, _, ok := CustomNames(sql); ok {
 			t.Errorf("CustomNames(%q) = %q, want not ok", sql, names)
+		}
+	}
+}
+
+func TestCustomNamesThatAreParameters(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string][]int{
+		"SELECT set_config($1, $2, false)":                                  {1},
+		"SELECT set_config( $3 , $2, false), set_config('a.b', $1, false)":  {3},
+		"SELECT pg_catalog.set_config($12, $2, $4), set_config($1, '', $4)": {12, 1},
+	} {
+		_, got, ok := CustomNames(sql)
+		if diff := cmp.Diff(want, got); diff != "" || !ok {
+			t.Errorf("CustomNames(%q), ok = %t, parameters (-want +got):\n%s", sql, ok, diff)
 		}
 	}
 }

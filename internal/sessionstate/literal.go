@@ -186,9 +186,17 @@ func readsClock(content string) bool {
 	return false
 }
 
+// maxParameter is the highest that Bind can have.
+const maxParameter = 1<<16 - 1
+
 func (s *scanner) parameter() {
+	n := 0
 	for s.pos < len(s.src) && classes[s.src[s.pos]] == dig {
+		n = min(n*10+int(s.src[s.pos]-'0'), maxParameter+1)
 		s.pos++
+	}
+	if s.call.open && s.call.commas == 0 && n <= maxParameter {
+		s.call.param = n
 	}
 	s.feed(tokOther)
 }

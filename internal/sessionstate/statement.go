@@ -19,7 +19,8 @@ type configCall struct {
 	open   bool
 	depth  int // of parentheses
 	commas int // between its own arguments
-	first  int // tokens in its first argument; a literal counts as one, anything else as more
+	first  int // tokens in its first argument; a literal counts as one, anything else as two
+	param  int // the parameter that is in it, should it be nothing else
 	third  int // tokens in its third argument
 }
 
@@ -169,7 +170,11 @@ func (s *scanner) argument(t token) {
 	case t == tokClose:
 		c.depth--
 	case t == tokComma && c.depth == 1:
-		if c.commas == 0 && c.first != 1 {
+		switch {
+		case c.commas > 0 || c.first == 1:
+		case c.first == 2 && c.param > 0:
+			s.collector.parameter(c.param)
+		default:
 			s.collector.hidden()
 		}
 		c.commas++

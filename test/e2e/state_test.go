@@ -89,6 +89,29 @@ func TestSettingsAreCarriedWithoutAPin(t *testing.T) {
 	}
 }
 
+func TestSettingsWhoseNamesAreBoundAreCarried(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"cache_statement", "cache_describe", "exec"} {
+		r := start(t, cluster, base(cluster, oneBackend))
+		conns := []*pgx.Conn{r.connect("transaction", "alice", "default_query_exec_mode="+mode), r.connect("transaction", "alice", simple)}
+		for i, name := range []string{"app.first", "app.second", "work_mem"} {
+			r.exec(conns[0], "SELECT set_config($1, $2, false)", name, fmt.Sprintf("%dMB", 10+i))
+			for round := range 4 {
+				want := []string{fmt.Sprintf("%dMB", 10+i), ""}[round%2]
+				if name == "work_mem" && want == "" {
+					want = "4MB"
+				}
+				if err := sees(r, conns[round%2], "current_setting('"+name+"', true)", want); err != nil {
+					t.Errorf("%s, client %d: %v", mode, round%2, err)
+				}
+			}
+		}
+		if n := r.counter("sluice_pins_total"); n != 0 {
+			t.Errorf("%s: %v pins, want none", mode, n)
+		}
+	}
+}
+
 func TestResetGoesBackToTheClientsOwnStart(t *testing.T) {
 	t.Parallel()
 	r := start(t, cluster, base(cluster, twoBackends))
