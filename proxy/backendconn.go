@@ -50,7 +50,9 @@ func (l *lane) opened(b *pool.Backend) {
 		lane: l, b: b, base: l.baseline(b.Baseline()), dialer: l.settings.dialer,
 	}
 	l.setParams(bc.base, b.Conn.Params)
-	l.learnCode()
+	if l.learnt.does == nil {
+		l.learnCode()
+	}
 	application := ""
 	for _, p := range b.Conn.Params {
 		if p.Name == "application_name" {

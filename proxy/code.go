@@ -187,8 +187,12 @@ func (l *lane) readCode(ctx context.Context, conn *backend.Conn) {
 
 // learnCode takes over what is known of the database's code; sessions that wait for that go on. To be called on the loop.
 func (l *lane) learnCode() {
-	waited := !l.behind.Known()
-	l.behind.Set(l.settings.check, l.tenant.code.look(l.code).does)
+	waited, c := !l.behind.Known(), l.tenant.code.look(l.code)
+	l.behind.Set(l.settings.check, c.does)
+	if c.does != nil {
+		l.mistrust(c)
+		l.learnt = c
+	}
 	if !waited || !l.behind.Known() {
 		return
 	}
@@ -198,6 +202,23 @@ func (l *lane) learnCode() {
 			s.m.CodeKnown(&l.toBackend)
 			s.flush()
 			s.settle()
+		}
+	}
+}
+
+// mistrust has no backend lent again on which something may have run that was not known to change sessions: in the instant
+// before a client's change of the code was heard of, or since somebody else has changed it.
+func (l *lane) mistrust(c code) {
+	if l.learnt.does == nil || l.learnt.does.Equal(c.does) || !c.does.Opaque {
+		return
+	}
+	l.pool.Renew()
+	if l.learnt.epoch != c.epoch {
+		return
+	}
+	for _, b := range l.pool.Held() {
+		if bc, ok := b.Owner.(*backendConn); ok {
+			bc.set.Mistrust()
 		}
 	}
 }

@@ -84,6 +84,7 @@ type lane struct {
 	counters  relay.Counters
 	target    *backend.Target // of the last login
 
+	learnt    code                // what was known last of the database's code
 	behind    relay.Behind        // the code of the database
 	named     map[uint64]struct{} // fingerprints of statements whose surprises have been logged
 	codeStale bool                // the schema has changed since the code was last read

@@ -121,9 +121,7 @@ func (m *Machine) suspect(s sessionstate.Signals, text string, values []byte) bo
 		m.doubt.locks = true
 	}
 	m.doubt.announced = true
-	if m.p.Behind.check != Strict || m.backend != nil && m.backend.unasked {
-		m.doubt.announce(s, text)
-	}
+	m.doubt.announce(s, text)
 	m.Pin(s.First())
 	m.ask = true
 	return true

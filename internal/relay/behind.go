@@ -282,5 +282,9 @@ func (d *doubt) expects(name string) bool {
 		name == "search_path" && strings.Contains(d.texts, "schema")
 }
 
+// Mistrust takes note that something may have run on the backend that changed it and was not asked about: what it holds may be
+// any client's.
+func (b *Backend) Mistrust() { b.unasked = true }
+
 // Worn reports whether the backend had better be replaced.
 func (b *Backend) Worn() bool { return b.tainted || b.Backend.Worn() }

@@ -328,6 +328,20 @@ func TestLearnGivesNobodyWhatMayBeAnothers(t *testing.T) {
 	}
 }
 
+func TestBackendThatIsNotTrustedGivesOnlyWhatATextHasAnnounced(t *testing.T) {
+	t.Parallel()
+	knows := behind(Strict, sessionstate.Code{})
+	r := newRig(t, Params{Behind: knows}).attach()
+	r.client("Q:set work_mem = '8MB'", "", query("set work_mem = '8MB'"))
+	r.backend.Mistrust()
+	r.answer(questionWords, "C Z:I", done, idle)
+	r.answer("", "", held(true, [4]string{"s", "work_mem", "8192", "4096"}, whoIs("somebody"))...)
+	r.wantSurprise(true, "app.who")
+	if got := r.m.state.Settings(); len(got) != 1 || got[0].Name != "work_mem" || !r.backend.Worn() {
+		t.Errorf("the session has %v, the backend is worn: %t", got, r.backend.Worn())
+	}
+}
+
 func TestHintTakesOnlyWhatATextHasAnnounced(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Params{Behind: behind(Hint, sessionstate.Code{})}).attach()

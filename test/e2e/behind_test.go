@@ -59,6 +59,7 @@ func (r *codeRig) want(c *pgx.Conn, who, expression, want string) {
 	}
 }
 
+// What many of the tests use.
 const (
 	setsUser = `CREATE FUNCTION login(n text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.who', n, false); RETURN n; END $$`
 	who      = "current_setting('app.who', true)"
@@ -318,6 +319,20 @@ func TestCodeThatIsReplacedInBetweenDoesNotLeak(t *testing.T) {
 	}
 }
 
+func TestBackendsFromBeforeTheCodeAreNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	r := startCode(t, oneBackend, "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+	a, admin := r.client(), r.on("session")
+	const pid = "SELECT pg_backend_pid()::text"
+	before := r.value(a, pid)
+	r.exec(admin, "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'")
+	if now := r.value(a, pid); now != before {
+		t.Error("the backend was closed for code that changes no session")
+	}
+	r.exec(admin, "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET app.who = 'a'; RETURN 1; END $$")
+	r.eventually("the backend is replaced", func() bool { return r.value(a, pid) != before })
+}
+
 func TestCodeThatATransactionMakesForItselfDoesNotLeak(t *testing.T) {
 	t.Parallel()
 	r := startCode(t, oneBackend, "CREATE TABLE t (a int)")
@@ -339,51 +354,4 @@ func TestClientThatVanishesBehindCodeTakesItsStateWithIt(t *testing.T) {
 		_ = a.PgConn().Conn().Close()
 		r.want(r.client(), "a later one", who, "")
 	}
-}
-
-func TestLearnAsksWhereItHasSeenAChange(t *testing.T) {
-	t.Parallel()
-	r := startCode(t, oneBackend+"\nstate_check: learn", setsUser, "CREATE TABLE t (a int)")
-	a, b := r.client(), r.client()
-	questions := func() float64 { return r.counter("sluice_state_questions_total") }
-	r.exec(a, "SELECT login('a')")
-	r.want(b, "the other", who, "")
-	before := questions()
-	for i := range 200 {
-		r.exec(b, fmt.Sprint("INSERT INTO t VALUES (", i, ")"))
-	}
-	if n := questions() - before; n == 0 || n > 40 {
-		t.Errorf("%v questions behind 200 statements that change nothing, want a sample", n)
-	}
-	before = questions()
-	for i := range 100 {
-		r.exec(a, fmt.Sprintf("SELECT login('a%d')", i))
-	}
-	if n := questions() - before; n != 100 {
-		t.Errorf("%v questions behind 100 statements that change something, want as many", n)
-	}
-	r.want(a, "the client", who, "a99")
-}
-
-func TestHintThrowsAwayABackendWithWhatNobodyHasAnnounced(t *testing.T) {
-	t.Parallel()
-	r := startCode(t, oneBackend+"\nstate_check: hint", "CREATE FUNCTION tune() RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET work_mem = '77MB'; RETURN 1; END $$")
-	a, b := r.client(), r.client()
-	r.exec(a, "SELECT tune()")
-	if n := r.counter("sluice_state_questions_total"); n != 0 {
-		t.Errorf("%v questions, want none", n)
-	}
-	r.exec(b, "SET app.who = 'b'")
-	r.want(b, "the other", "current_setting('work_mem')", "4MB")
-	r.want(b, "the other", who, "b")
-	r.want(a, "the client", "current_setting('work_mem')", "4MB")
-	if n := r.counter("sluice_state_leaks_prevented_total"); n != 1 {
-		t.Errorf("%v leaks prevented, want 1", n)
-	}
-	if logged := r.logs.String(); !strings.Contains(logged, "names=[work_mem] backend_discarded=true") {
-		t.Error("the log does not name the change")
-	}
-	r.exec(b, "SET work_mem = '5MB'")
-	r.want(a, "the client", "current_setting('work_mem')", "4MB")
-	r.want(b, "the other", "current_setting('work_mem')", "5MB")
 }
