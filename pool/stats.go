@@ -120,6 +120,7 @@ func (t *Traffic) Add(part *Traffic) {
 		{&t.Logins, part.Logins}, {&t.Transactions, part.Transactions}, {&t.Queries, part.Queries},
 		{&t.ClientParses, part.ClientParses}, {&t.BackendParses, part.BackendParses}, {&t.Binds, part.Binds},
 		{&t.Questions, part.Questions}, {&t.QuestionsFailed, part.QuestionsFailed}, {&t.Carried, part.Carried},
+		{&t.LeaksPrevented, part.LeaksPrevented},
 		{&t.BytesIn, part.BytesIn}, {&t.BytesOut, part.BytesOut},
 	} {
 		*n.sum += n.more

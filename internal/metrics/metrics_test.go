@@ -97,7 +97,7 @@ func busy() pool.Stats {
 		Idle: 3, Active: 8, Pinned: 4, Login: 2, Closing: 1, Waiting: 5, OldestWait: 1500 * time.Millisecond,
 		Traffic: pool.Traffic{
 			Clients: 100, TLSClients: 60, Working: 4, InBlock: 1, MaxClients: 200,
-			Logins: 1000, Transactions: 5000, Queries: 7000, ClientParses: 30, BackendParses: 9, Binds: 800, Questions: 12, QuestionsFailed: 2, Carried: 40,
+			Logins: 1000, Transactions: 5000, Queries: 7000, ClientParses: 30, BackendParses: 9, Binds: 800, Questions: 12, QuestionsFailed: 2, LeaksPrevented: 3, Carried: 40,
 			BytesIn: 1 << 40, BytesOut: 1<<40 + 1,
 			Errors: map[string]uint64{"23": 7, "Z9": 1, "\xff\xff": 2},
 			Pins:   map[string]uint64{"temp_table": 2}, Ended: map[string]uint64{"client_terminated": 900},
@@ -122,6 +122,7 @@ func TestPoolIsExportedWithItsLabels(t *testing.T) {
 	for family, value := range map[string]string{
 		"tls_clients": "60", "pool_size": "20", "pool_max_pinned": "19", "oldest_wait_seconds": "1.5", "logins_total": "1000",
 		"transactions_total": "5000", "queries_total": "7000", "client_parses_total": "30", "backend_parses_total": "9", "binds_total": "800",
+		"state_questions_total": "12", "state_questions_failed_total": "2", "state_leaks_prevented_total": "3", "settings_carried_total": "40",
 		"transaction_seconds_sum": "1", "query_seconds_sum": "0.25", "transaction_seconds_count": "1", "query_seconds_count": "1",
 	} {
 		want(t, got, family, map[string]string{plain: value})
