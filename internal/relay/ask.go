@@ -219,6 +219,9 @@ func (m *Machine) answered() {
 	}
 	d.announced, d.texts, d.anything = false, "", false
 	m.pin = ""
+	if m.numbers.due {
+		m.pin = PinSequence
+	}
 	m.backend.unasked = false
 	d.custom = customOf(a.settings)
 	m.state = sessionstate.NewState(a.settings)

@@ -147,6 +147,7 @@ func (m *Machine) tag(tag []byte) {
 	}
 	m.change = max(m.change, change)
 	if !m.raw {
+		m.drew(tag)
 		if s := sessionstate.ScanTag(tag); s.Sticky() && !s.Within(askable) {
 			m.pinForever(s.First())
 		} else if s.Sticky() || m.pin != "" && mayGiveUp(tag) {
@@ -217,6 +218,9 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 	m.commitSent = false
 	if m.status == 'I' {
 		m.local, m.ddl = false, false
+		if m.numbers != (numbers{}) && !own {
+			m.settleNumbers()
+		}
 		if m.reports != nil && len(m.reports.dirty) > 0 && !m.raw && !m.forever {
 			m.Pin(PinParameter)
 			m.ask = true
@@ -265,6 +269,9 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 	}
 	if !head.do.own() {
 		m.countError(f.code)
+		if f.code == "55000" && m.numbers.across {
+			m.undefinedNumber()
+		}
 	}
 	m.copyIn = false
 	if endsWithReady(head.kind) {

@@ -283,7 +283,7 @@ func (m *Machine) query(c *call) Next {
 // look scans the text of a Query; when it pins the session, the session becomes raw, and the result may be Blocked.
 func (m *Machine) look(c *call, text []byte) Next {
 	if c.total > maxScan {
-		return m.goRaw(c, PinLarge, false)
+		return m.goRaw(c, PinLarge)
 	}
 	if !c.whole() {
 		return More
@@ -292,14 +292,21 @@ func (m *Machine) look(c *call, text []byte) Next {
 		text = text[:len(text)-1] // the zero byte
 	}
 	s := sessionstate.Scan(text)
+	if s&sessionstate.Sequence != 0 {
+		if next := m.ownNumbers(c); next != proceed {
+			return next
+		}
+		m.numbers.asked = true
+		s &^= sessionstate.Sequence
+	}
 	if !m.p.Behind.quiet {
 		m.runs(sessionstate.MakeDigest(string(text)))
 	}
 	if m.note(s) && !m.suspect(s, string(text), nil) {
-		return m.goRaw(c, s.First(), s&sessionstate.Sequence != 0)
+		return m.goRaw(c, s.First())
 	}
 	if m.forever {
-		return m.goRaw(c, m.pin, false)
+		return m.goRaw(c, m.pin)
 	}
 	return proceed
 }
@@ -329,7 +336,7 @@ func (m *Machine) functionCall(c *call) Next {
 			return More
 		}
 		if !largeObjectFunction(c.body()) {
-			if next := m.goRaw(c, PinFunctionCall, false); next != proceed {
+			if next := m.goRaw(c, PinFunctionCall); next != proceed {
 				return next
 			}
 		}

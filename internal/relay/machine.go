@@ -65,6 +65,7 @@ const (
 	PinFunctionCall = "function_call"    // a function called by number
 	PinClock        = "clock"            // a named statement with the time of its Parse in it
 	PinOpaque       = "opaque_code"      // code behind a statement may have changed what Postgres cannot be asked about, or cannot yet
+	PinSequence     = "sequence"         // the session may ask for the number that its last transaction has drawn
 )
 
 // Counters counts what machines have seen. They belong to a loop: nothing in them is safe for concurrent use.
@@ -133,6 +134,8 @@ type Machine struct {
 	open     bool // extended queries have been sent behind the last Sync: they may be in a transaction that is not committed
 	fresh    bool // nobody else has used the backend's sequences
 	flushed  bool // a Flush was injected behind the last message sent
+
+	numbers numbers
 
 	passDrop    bool // what is still to come of the client's current message is not to be forwarded
 	refusing    bool // what the client sends is dropped up to the end of its request, see Refuse
@@ -234,9 +237,10 @@ func (m *Machine) Pinned() string {
 	return m.pin
 }
 
-// Pin makes the backend stay with this client until Postgres says that it holds nothing there. The first reason stays.
+// Pin makes the backend stay with this client until Postgres says that it holds nothing there. The first reason stays, but
+// for a number of a sequence, which leaves nothing in doubt.
 func (m *Machine) Pin(reason string) {
-	if m.pin == "" {
+	if m.pin == "" || m.pin == PinSequence && !m.forever {
 		m.pin = reason
 	}
 }
@@ -250,7 +254,7 @@ func (m *Machine) pinForever(reason string) {
 // unsettled reports whether settings may be others than those that the session is known to have: what is parsed now may
 // come out otherwise than for others.
 func (m *Machine) unsettled() bool {
-	return m.local || m.pin != "" || m.behind && m.p.Behind.setsAny() || m.reports != nil && len(m.reports.dirty) > 0
+	return m.local || m.pin != "" && (m.pin != PinSequence || m.forever) || m.behind && m.p.Behind.setsAny() || m.reports != nil && len(m.reports.dirty) > 0
 }
 
 // Running reports whether the backend works on something that the client has sent.
@@ -311,6 +315,7 @@ func (m *Machine) note(s sessionstate.Signals) (pins bool) {
 	if s.MayCommit() {
 		m.commitSent = true
 	}
+	m.noteNumbers(s)
 	return s.Sticky()
 }
 

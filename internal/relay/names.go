@@ -18,7 +18,7 @@ func (m *Machine) parse(c *call) (Next, error) {
 		return m.parseRaw(c), nil
 	}
 	if c.total > maxScan {
-		if next := m.goRaw(c, PinLarge, false); next != proceed {
+		if next := m.goRaw(c, PinLarge); next != proceed {
 			return next, nil
 		}
 		return m.parseRaw(c), nil
@@ -35,7 +35,14 @@ func (m *Machine) parse(c *call) (Next, error) {
 		text, _, _ := wire.CString(rest)
 		st.Signals, st.Scanned = uint32(sessionstate.Scan(text)), true
 	}
-	s := sessionstate.Signals(st.Signals)
+	signals := sessionstate.Signals(st.Signals)
+	if signals&sessionstate.Sequence != 0 {
+		if next := m.ownNumbers(c); next != proceed {
+			st.Release()
+			return next, nil
+		}
+	}
+	s := signals &^ sessionstate.Sequence
 	if m.p.Behind.binds() && !digestOf(st).Inert {
 		m.pinForever(PinOpaque)
 	}
@@ -43,7 +50,11 @@ func (m *Machine) parse(c *call) (Next, error) {
 		m.pinForever(PinClock)
 	}
 	if s.Sticky() && !m.suspect(s, st.Query(), nil) || m.forever {
-		next := m.goRaw(c, s.First(), s&sessionstate.Sequence != 0)
+		reason := s.First()
+		if m.forever {
+			reason = m.pin
+		}
+		next := m.goRaw(c, reason)
 		if next != proceed {
 			st.Release()
 			return next, nil
@@ -56,7 +67,7 @@ func (m *Machine) parse(c *call) (Next, error) {
 	if m.unsettled() || s&(sessionstate.Clock|sessionstate.MaybeClock) != 0 {
 		st.Release()
 		st = m.table().Private(string(rest))
-		st.Signals, st.Scanned = uint32(s), true
+		st.Signals, st.Scanned = uint32(signals), true
 	}
 	return m.define(c, string(name), st), nil
 }
@@ -232,7 +243,7 @@ func (m *Machine) bind(c *call) (Next, error) {
 	}
 	m.p.Counters.Binds++
 	m.runsStatement(m.names.Lookup(name))
-	as, same := m.use(c.toBackend, name, rest)
+	as, same := m.use(c, name, rest)
 	if same {
 		return m.send(c, e), nil
 	}
@@ -263,7 +274,7 @@ func (m *Machine) describe(c *call) (Next, error) {
 	if next := m.stillSame(c, name, entry{kind: wire.Describe, do: stale}); next != More {
 		return next, nil
 	}
-	as, same := m.use(c.toBackend, name, nil)
+	as, same := m.use(c, name, nil)
 	if same {
 		return m.send(c, e), nil
 	}
@@ -304,12 +315,17 @@ func statementName(body []byte) (name []byte, ok bool) {
 
 // use sees to it that the statement the client calls name is prepared, and returns what the backend calls it; same is
 // true when the message can be sent as it is. values are what a Bind has behind the names, nil if it is none.
-func (m *Machine) use(toBackend *Out, name, values []byte) (as string, same bool) {
-	st := m.names.Lookup(name)
+func (m *Machine) use(c *call, name, values []byte) (as string, same bool) {
+	toBackend, st := c.toBackend, m.names.Lookup(name)
 	if st == nil {
 		return m.useUnknown(toBackend, name)
 	}
-	if s := sessionstate.Signals(st.Signals); m.note(s) && !m.suspect(s, st.Query(), values) {
+	s := sessionstate.Signals(st.Signals)
+	if s&sessionstate.Sequence != 0 {
+		m.useNumbers(c)
+		s &^= sessionstate.Sequence
+	}
+	if m.note(s) && !m.suspect(s, st.Query(), values) {
 		m.pinForever(s.First())
 	}
 	if len(name) == 0 && (m.backend.Unnamed == st || !*m.p.PlanUnnamed || !m.backend.Use(st)) {

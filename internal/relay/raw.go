@@ -9,9 +9,7 @@ import (
 // names and loses everybody else's, so that PREPARE, EXECUTE, DEALLOCATE and pg_prepared_statements mean what they mean
 // on a direct connection. That waits until no reply is outstanding (Blocked), and it does not happen in a transaction
 // that has failed, where Postgres would refuse it; the session is then pinned but not raw yet.
-//
-// sequences says that the client is about to ask for currval or lastval: what earlier clients left there is discarded.
-func (m *Machine) goRaw(c *call, reason string, sequences bool) Next {
+func (m *Machine) goRaw(c *call, reason string) Next {
 	m.pinForever(reason)
 	if next := m.block(c); next != proceed {
 		return next
@@ -45,12 +43,6 @@ func (m *Machine) goRaw(c *call, reason string, sequences bool) Next {
 		prepare("", u)
 	}
 	m.names.Named(prepare)
-	if sequences {
-		*m.p.Sequences = true
-	}
-	if sequences && !m.fresh {
-		b = m.appendCommand(b, "DISCARD SEQUENCES")
-	}
 	if last := m.q.last(); solo && last != nil && last.kind != wire.Sync {
 		b = m.appendCarrySync(b)
 	}
@@ -70,20 +62,20 @@ func (m *Machine) appendCarrySync(b []byte) []byte {
 // carryName is the name of the statement and of the portal of injected commands.
 const carryName = prepared.Prefix + "carry"
 
-// appendCommand injects a command that returns nothing, in the transaction that is under way.
-func (m *Machine) appendCommand(b []byte, sql string) []byte {
-	b = appendParse(b, carryName, sql+"\x00\x00\x00")
-	m.push(entry{kind: wire.Parse, do: carry})
-	b = m.appendOwnRun(b, carryName, carry)
+// appendDiscard injects a DISCARD SEQUENCES, in the transaction that is under way.
+func (m *Machine) appendDiscard(b []byte, do action) []byte {
+	b = appendParse(b, carryName, "DISCARD SEQUENCES\x00\x00\x00")
+	m.push(entry{kind: wire.Parse, do: do})
+	b = m.appendOwnRun(b, carryName, do)
 	b = appendClose(b, carryName)
-	m.push(entry{kind: wire.Close, do: carry})
+	m.push(entry{kind: wire.Close, do: do})
 	return b
 }
 
 // DiscardSequences has the backend that has just been attached forget what earlier clients did to its sequences. It is
 // settled, unseen, before the client's first message, whose bytes may follow in the same write.
 func (m *Machine) DiscardSequences(toBackend *Out) {
-	toBackend.set(m.appendCarrySync(m.appendCommand(toBackend.own(), "DISCARD SEQUENCES")))
+	toBackend.set(m.appendCarrySync(m.appendDiscard(toBackend.own(), carry)))
 	m.fresh = true
 }
 

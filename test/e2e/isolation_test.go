@@ -225,6 +225,56 @@ func TestSequenceValuesAreNeverSomebodyElses(t *testing.T) {
 	}
 }
 
+// From the second time on a number that was drawn in one transaction is there in the next, whoever uses the backends meanwhile,
+// and nobody is pinned in between.
+func TestNumberOfAnEarlierTransactionIsThereFromTheSecondTimeOn(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string]string{"simple": simple, "prepared": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, cluster, base(cluster, "pool_size: 4\nmax_pinned: 3"))
+			table := "numbers_" + name
+			a := r.connect("transaction", "alice", mode)
+			r.exec(a, "CREATE TABLE "+table+" (id serial, v text)")
+			defer r.exec(a, "DROP TABLE "+table)
+			var wg sync.WaitGroup
+			for i := range 3 {
+				c := r.connect("transaction", "alice", mode)
+				wg.Go(func() { r.draw(c, table, fmt.Sprint("client ", i)) })
+			}
+			wg.Wait()
+			r.eventually("nobody is pinned", func() bool { return r.counter("sluice_clients", `state="pinned"`) == 0 })
+		})
+	}
+}
+
+// draw inserts and asks for the number, each in a transaction of its own, while others do so.
+func (r *rig) draw(c *pgx.Conn, table, who string) {
+	ctx := r.ctx()
+	for round := range 10 {
+		if _, err := c.Exec(ctx, "INSERT INTO "+table+" (v) VALUES ($1)", who); err != nil {
+			r.t.Errorf("%s, round %d: insert: %v", who, round, err)
+			return
+		}
+		ask := "SELECT lastval()::text"
+		if round%2 == 1 {
+			ask = "SELECT currval('" + table + "_id_seq')::text"
+		}
+		var id, of string
+		err := c.QueryRow(ctx, ask).Scan(&id)
+		if round == 0 && sqlstate(err) == "55000" {
+			continue
+		}
+		if err == nil {
+			err = c.QueryRow(ctx, "SELECT v FROM "+table+" WHERE id = $1::int", id).Scan(&of)
+		}
+		if err != nil || of != who {
+			r.t.Errorf("%s, round %d: %s is %s, of %q: %v", who, round, ask, id, of, err)
+			return
+		}
+	}
+}
+
 // A function that changes the session is not seen in the statement that calls it, or fires it by a trigger.
 func TestCodeBehindStatementsDoesNotLeak(t *testing.T) {
 	t.Parallel()
