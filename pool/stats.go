@@ -93,18 +93,22 @@ type Traffic struct {
 
 	Questions       uint64 // Postgres was asked what a session holds
 	QuestionsFailed uint64
-	LeaksPrevented  uint64 // changes of a session that no statement's text had announced
-	Carried         uint64 // settings put on a backend for a session, or taken off it
-	BytesIn         uint64 // from clients
-	BytesOut        uint64 // to clients
+	QuestionTime    time.Duration // for how long backends answered
+	LeaksPrevented  uint64        // changes of a session that no statement's text had announced
+	Carried         uint64        // settings put on a backend for a session, or taken off it
+	BytesIn         uint64        // from clients
+	BytesOut        uint64        // to clients
 
 	Waits           Histogram // how long sessions waited for a backend, those that did not wait included
 	TransactionTime Histogram
 	QueryTime       Histogram
 
 	Errors map[string]uint64 // of Postgres, by SQLSTATE class (two letters)
-	Pins   map[string]uint64 // sessions pinned, by reason
 	Ended  map[string]uint64 // sessions ended, by reason
+
+	Pins          map[string]uint64        // pins begun, by reason
+	PinnedTime    map[string]time.Duration // how long they lasted, those that still do included
+	PinnedClients map[string]int           // those that still do
 }
 
 // Add adds what sessions of another part of the same pool do. t must share no map with anything.
@@ -125,17 +129,20 @@ func (t *Traffic) Add(part *Traffic) {
 	} {
 		*n.sum += n.more
 	}
+	t.QuestionTime += part.QuestionTime
 	t.Waits.add(&part.Waits)
 	t.TransactionTime.add(&part.TransactionTime)
 	t.QueryTime.add(&part.QueryTime)
 	addAll(&t.Errors, part.Errors)
 	addAll(&t.Pins, part.Pins)
 	addAll(&t.Ended, part.Ended)
+	addAll(&t.PinnedTime, part.PinnedTime)
+	addAll(&t.PinnedClients, part.PinnedClients)
 }
 
-func addAll(sum *map[string]uint64, more map[string]uint64) {
+func addAll[N int | uint64 | time.Duration](sum *map[string]N, more map[string]N) {
 	if *sum == nil {
-		*sum = make(map[string]uint64)
+		*sum = make(map[string]N)
 	}
 	for key, n := range more {
 		(*sum)[key] += n
@@ -145,6 +152,7 @@ func addAll(sum *map[string]uint64, more map[string]uint64) {
 // Clone returns a copy that shares nothing with t.
 func (t *Traffic) Clone() Traffic {
 	c := *t
-	c.Errors, c.Pins, c.Ended = maps.Clone(t.Errors), maps.Clone(t.Pins), maps.Clone(t.Ended)
+	c.Errors, c.Ended = maps.Clone(t.Errors), maps.Clone(t.Ended)
+	c.Pins, c.PinnedTime, c.PinnedClients = maps.Clone(t.Pins), maps.Clone(t.PinnedTime), maps.Clone(t.PinnedClients)
 	return c
 }

@@ -33,6 +33,9 @@ type backendConn struct {
 	dialer *backend.Dialer
 	user   uint64 // the session that had it last; 0: none
 
+	asking bool      // it answers a question of Sluice's
+	asked  time.Time // since then
+
 	session *session // nil while the pool has it
 	held    []byte   // the beginning of a message that must be understood whole
 
@@ -118,6 +121,18 @@ func (bc *backendConn) Readable() {
 			return
 		}
 	}
+}
+
+// timeQuestion counts how long the backend works on questions of Sluice's.
+func (bc *backendConn) timeQuestion(asking bool) {
+	if asking == bc.asking {
+		return
+	}
+	if bc.asking = asking; asking {
+		bc.asked = bc.lane.loop.Now()
+		return
+	}
+	bc.lane.traffic.QuestionTime += bc.lane.loop.Now().Sub(bc.asked)
 }
 
 // hold keeps what the machine did not take.

@@ -60,8 +60,8 @@ func (l *lane) holders() []holder {
 	for i, b := range held {
 		h := holder{session: b.Owner.(*backendConn).session, state: holdsReturning, age: now.Sub(b.Since())}
 		if s := h.session; s != nil && !s.ended {
-			if s.pinned {
-				h.pin = s.m.Pinned()
+			if s.pin != nil {
+				h.pin = s.pin.reason
 			}
 			h.state = s.holding()
 			if h.state != holdsPinned {
@@ -80,7 +80,7 @@ func (s *session) holding() holding {
 		return holdsActive
 	case s.phase == phaseInBlock:
 		return holdsInBlock
-	case s.pinned:
+	case s.pin != nil:
 		return holdsPinned
 	case s.phase == phaseIdle && !s.pooled():
 		return holdsIdle
@@ -154,26 +154,4 @@ func holdingWords(h holder) string {
 		return "changing hands"
 	}
 	return string(h.state)
-}
-
-// pinWords says what a session is pinned by, with the word that the metrics have for it.
-func pinWords(pin string) string {
-	for _, known := range [...]struct{ pin, words string }{
-		{"temp", "a temporary object"},
-		{"advisory_lock", "an advisory lock"},
-		{"hold_cursor", "a WITH HOLD cursor"},
-		{"listen", "LISTEN"},
-		{"set", "SET"},
-		{"set_config", "set_config()"},
-		{"prepare", "PREPARE"},
-		{"load", "LOAD"},
-		{"sequence", "currval() or lastval()"},
-		{"opaque_code", "code in the database"},
-		{"unscanned", "a very long statement"},
-	} {
-		if known.pin == pin {
-			return known.words + " [" + pin + "]"
-		}
-	}
-	return "[" + pin + "]"
 }

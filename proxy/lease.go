@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"sluice/internal/relay"
@@ -58,6 +57,7 @@ func (s *session) attach(bc *backendConn) {
 // detach takes the backend away from the session.
 func (s *session) detach() *backendConn {
 	bc := s.bc
+	s.unpin()
 	s.bc = nil
 	s.m.Detach()
 	return bc
@@ -66,22 +66,17 @@ func (s *session) detach() *backendConn {
 // stay reports whether the session keeps its backend past the transaction, and ends the session if it must and may not.
 func (s *session) stay() bool {
 	why := s.m.Pinned()
-	if why == "" {
-		s.pinned = false
+	switch {
+	case why == "":
 		return false
-	}
-	if !s.pinned {
-		if !s.lane.pool.Pin(s.bc.b) {
-			s.end(&endError{
-				reason:  ReasonTooManyPinned,
-				message: fmt.Sprintf("too many sessions of this pool are tied to their backend: at most %d may be", s.lane.pool.Limits.MaxPinned),
-				detail:  fmt.Sprintf("This session would be, because of: %s.", why),
-			})
-			return true
-		}
-		s.pinned = true
-		count(&s.lane.traffic.Pins, why)
-		s.lane.srv.log.Log(s.lane.srv.ctx, slog.LevelDebug, "session pinned", append(s.attrs(), logPin, why)...)
+	case s.pin == nil && !s.lane.pool.Pin(s.bc.b):
+		s.end(&endError{
+			reason:  ReasonTooManyPinned,
+			message: fmt.Sprintf("too many sessions of this pool are tied to their backend: at most %d may be", s.lane.pool.Limits.MaxPinned),
+			detail:  fmt.Sprintf("This session would be, because of: %s.", why),
+		})
+	case s.pin == nil || s.pin.reason != why:
+		s.pinBy(why)
 	}
 	return true
 }

@@ -15,6 +15,8 @@ const (
 	logPool        = "pool"
 	logReason      = "reason"
 	logPin         = "pin"
+	logStatement   = "statement"
+	logSuggestion  = "suggestion"
 	logSQLState    = "sqlstate"
 	logError       = "error"
 	logDetail      = "detail"

@@ -88,7 +88,7 @@ type session struct {
 	blockSince time.Time // of the transaction; zero: none
 	timer      loop.Timer
 	life       *loop.Timer // nil: it may live as long as it likes
-	pinned     bool        // counted as pinned
+	pin        *pin        // nil: it gives its backend back behind each transaction
 }
 
 // start makes the session live on its loop, with what its login has got.
@@ -299,6 +299,7 @@ func (s *session) fromBackend(p []byte) {
 	bc := s.bc
 	n, err := s.m.FromBackend(p, &s.lane.toBackend, &s.lane.toClient)
 	s.flush()
+	bc.timeQuestion(s.m.Asking())
 	if err != nil {
 		s.backendBroken(err)
 		return

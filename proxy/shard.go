@@ -99,8 +99,9 @@ type lane struct {
 	recent   uint64  // transactions between the last two sweeps
 	cold     int     // sweeps for which the parts have had little to do
 
-	explained explanation // the last one
-	reported  time.Time   // when it was logged last who holds the backends
+	pinsSeen  map[pinSeen]struct{} // that were logged
+	explained explanation          // the last one
+	reported  time.Time            // when it was logged last who holds the backends
 }
 
 // tryRemove forgets a lane that nobody uses and that has no backends.
@@ -141,6 +142,7 @@ func (l *lane) stats() pool.Stats {
 	for class, n := range c.Errors {
 		s.Traffic.Errors[class] = n
 	}
+	s.Traffic.PinnedClients, s.Traffic.PinnedTime = l.pins()
 	s.Traffic.MaxClients = l.settings.maxClients
 	return s
 }

@@ -49,6 +49,7 @@ type PoolStatus struct {
 	Transactions uint64            `json:"transactions"`
 	Queries      uint64            `json:"queries"`
 	Pins         map[string]uint64 `json:"pins,omitempty"`
+	Pinned       []Pinned          `json:"pinned,omitempty"` // those that have been so longest
 	Ended        map[string]uint64 `json:"sessions_ended,omitempty"`
 	Holders      []Holder          `json:"longest_holders,omitempty"`
 }
@@ -72,9 +73,11 @@ func (s *Server) Status() Status {
 	}
 	pools := s.poolStats()
 	slices.SortFunc(pools, func(x, y pool.Stats) int { return cmp.Compare(x.Key.String(), y.Key.String()) })
-	holders := make(map[pool.Key][]holder)
+	held := make(map[pool.Key]laneHolders)
 	for _, part := range everyLane(s, (*lane).held) {
-		holders[part.key] = append(holders[part.key], part.holders...)
+		all := held[part.key]
+		all.holders, all.pinned = append(all.holders, part.holders...), append(all.pinned, part.pinned...)
+		held[part.key] = all
 	}
 	state := s.state.Load()
 	for _, t := range state.cfg.Tenants {
@@ -85,7 +88,7 @@ func (s *Server) Status() Status {
 		}
 		for _, p := range pools {
 			if p.Key.Tenant == t.Name {
-				ts.Pools = append(ts.Pools, poolStatus(&p, holders[p.Key]))
+				ts.Pools = append(ts.Pools, poolStatus(&p, held[p.Key]))
 			}
 		}
 		out.Tenants = append(out.Tenants, ts)
@@ -97,13 +100,14 @@ func (s *Server) Status() Status {
 type laneHolders struct {
 	key     pool.Key
 	holders []holder
+	pinned  []Pinned
 }
 
 // held returns who holds the lane's backends. To be called on the loop.
-func (l *lane) held() laneHolders { return laneHolders{l.key, l.holders()} }
+func (l *lane) held() laneHolders { return laneHolders{l.key, l.holders(), l.shownPinned()} }
 
 // poolStatus returns what is shown of a pool.
-func poolStatus(p *pool.Stats, holders []holder) PoolStatus {
+func poolStatus(p *pool.Stats, parts laneHolders) PoolStatus {
 	return PoolStatus{
 		Database: p.Key.Database, Role: p.Key.Role, Mode: p.Key.Mode,
 		Clients: p.Traffic.Clients, Waiting: p.Waiting, OldestWait: p.OldestWait.Seconds(),
@@ -113,6 +117,6 @@ func poolStatus(p *pool.Stats, holders []holder) PoolStatus {
 		},
 		PoolSize: p.Limits.Size, MaxClients: p.Traffic.MaxClients,
 		Transactions: p.Traffic.Transactions, Queries: p.Traffic.Queries, Pins: p.Traffic.Pins, Ended: p.Traffic.Ended,
-		Holders: longest(holders),
+		Pinned: longestPinned(parts.pinned), Holders: longest(parts.holders),
 	}
 }

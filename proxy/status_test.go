@@ -64,6 +64,18 @@ const statusOfTwoPools = `{
           "pins": {
             "listen": 1
           },
+          "pinned": [
+            {
+              "session": 1,
+              "role": "alice",
+              "application_name": "",
+              "client_addr": "ADDRESS",
+              "backend_pid": 1001,
+              "reason": "listen",
+              "statement": "LISTEN news",
+              "seconds": 10
+            }
+          ],
           "longest_holders": [
             {
               "session": 1,
@@ -128,6 +140,9 @@ func TestStatusIsStable(t *testing.T) {
 		status := h.srv.Status()
 		for i := range status.Tenants[0].Pools {
 			status.Tenants[0].Pools[i].Holders[0].ClientAddr = "ADDRESS"
+			for j := range status.Tenants[0].Pools[i].Pinned {
+				status.Tenants[0].Pools[i].Pinned[j].ClientAddr = "ADDRESS"
+			}
 		}
 		got, err := json.MarshalIndent(status, "", "  ")
 		if err != nil {

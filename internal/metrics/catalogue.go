@@ -99,12 +99,26 @@ func poolFamilies() []family {
 		poolCounter("state_questions_failed_total", "How often that failed: the session keeps its backend.", func(t *pool.Traffic) uint64 { return t.QuestionsFailed }),
 		poolCounter("state_leaks_prevented_total", "Changes of a session that no statement's text had announced and that would have reached another client: they were found by asking"+
 			" and taken off the backend, or the backend was closed.", func(t *pool.Traffic) uint64 { return t.LeaksPrevented }),
+		perPool("state_question_seconds_total", counter, "", "How long backends worked on that.",
+			func(s *pool.Stats, k sink) { k.number(s.Traffic.QuestionTime.Seconds()) }),
 		poolCounter("settings_carried_total", "Settings put on a backend for a session, or taken off it.", func(t *pool.Traffic) uint64 { return t.Carried }),
 		poolCounter("binds_total", "Prepared statements that clients bound to parameters (Bind).", func(t *pool.Traffic) uint64 { return t.Binds }),
 		poolCounts("errors_total", "class", "Errors that Postgres sent, by SQLSTATE class; other: a class that is not PostgreSQL's own.",
 			func(t *pool.Traffic) map[string]uint64 { return t.Errors }),
 		poolCounts("pins_total", "reason", "Sessions that were pinned to their backend, by what they held.",
 			func(t *pool.Traffic) map[string]uint64 { return t.Pins }),
+		perPool("pinned_clients", gauge, "reason", "Clients that are pinned to their backend, whatever they do now, by what they hold.",
+			func(s *pool.Stats, k sink) {
+				for reason, n := range s.Traffic.PinnedClients {
+					k.number(float64(n), reason)
+				}
+			}),
+		perPool("pinned_seconds_total", counter, "reason", "How long sessions were pinned, by what they held; those that still are included.",
+			func(s *pool.Stats, k sink) {
+				for reason, d := range s.Traffic.PinnedTime {
+					k.number(d.Seconds(), reason)
+				}
+			}),
 		poolCounts("sessions_ended_total", "reason", "Sessions that have ended, by reason.",
 			func(t *pool.Traffic) map[string]uint64 { return t.Ended }),
 	}

@@ -98,9 +98,11 @@ func busy() pool.Stats {
 		Traffic: pool.Traffic{
 			Clients: 100, TLSClients: 60, Working: 4, InBlock: 1, MaxClients: 200,
 			Logins: 1000, Transactions: 5000, Queries: 7000, ClientParses: 30, BackendParses: 9, Binds: 800, Questions: 12, QuestionsFailed: 2, LeaksPrevented: 3, Carried: 40,
-			BytesIn: 1 << 40, BytesOut: 1<<40 + 1,
+			QuestionTime: 1500 * time.Millisecond,
+			BytesIn:      1 << 40, BytesOut: 1<<40 + 1,
 			Errors: map[string]uint64{"23": 7, "Z9": 1, "\xff\xff": 2},
-			Pins:   map[string]uint64{"temp_table": 2}, Ended: map[string]uint64{"client_terminated": 900},
+			Pins:   map[string]uint64{"temp": 2}, PinnedTime: map[string]time.Duration{"temp": 90 * time.Second}, PinnedClients: map[string]int{"temp": 1},
+			Ended: map[string]uint64{"client_terminated": 900},
 		},
 	}
 	s.Traffic.Waits.Observe(0)
@@ -122,7 +124,7 @@ func TestPoolIsExportedWithItsLabels(t *testing.T) {
 	for family, value := range map[string]string{
 		"tls_clients": "60", "pool_size": "20", "pool_max_pinned": "19", "oldest_wait_seconds": "1.5", "logins_total": "1000",
 		"transactions_total": "5000", "queries_total": "7000", "client_parses_total": "30", "backend_parses_total": "9", "binds_total": "800",
-		"state_questions_total": "12", "state_questions_failed_total": "2", "state_leaks_prevented_total": "3", "settings_carried_total": "40",
+		"state_questions_total": "12", "state_questions_failed_total": "2", "state_question_seconds_total": "1.5", "state_leaks_prevented_total": "3", "settings_carried_total": "40",
 		"transaction_seconds_sum": "1", "query_seconds_sum": "0.25", "transaction_seconds_count": "1", "query_seconds_count": "1",
 	} {
 		want(t, got, family, map[string]string{plain: value})
@@ -132,7 +134,9 @@ func TestPoolIsExportedWithItsLabels(t *testing.T) {
 		`{database="app",direction="out",mode="transaction",role="alice",tenant="acme"}`: "1.099511627777e+12",
 	})
 	want(t, got, "errors_total", map[string]string{labelled(`class="23",`): "7", labelled(`class="other",`): "3"})
-	want(t, got, "pins_total", map[string]string{`{database="app",mode="transaction",reason="temp_table",role="alice",tenant="acme"}`: "2"})
+	for family, value := range map[string]string{"pins_total": "2", "pinned_seconds_total": "90", "pinned_clients": "1"} {
+		want(t, got, family, map[string]string{`{database="app",mode="transaction",reason="temp",role="alice",tenant="acme"}`: value})
+	}
 	want(t, got, "sessions_ended_total", map[string]string{`{database="app",mode="transaction",reason="client_terminated",role="alice",tenant="acme"}`: "900"})
 	want(t, got, "role_max_clients", map[string]string{`{mode="transaction",role="alice",tenant="acme"}`: "200"})
 }

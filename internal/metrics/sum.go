@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"strings"
+	"time"
 
 	"sluice/pool"
 )
@@ -23,6 +24,7 @@ func addTo(sums map[pool.Key]pool.Stats, key pool.Key, from *pool.Stats) {
 	to.Traffic.TLSClients += from.Traffic.TLSClients
 	to.Traffic.Working += from.Traffic.Working
 	to.Traffic.InBlock += from.Traffic.InBlock
+	to.Traffic.PinnedClients = addCounts(to.Traffic.PinnedClients, from.Traffic.PinnedClients, clean)
 	to.Traffic.MaxClients = max(to.Traffic.MaxClients, from.Traffic.MaxClients) // of the role, not of the pool
 	addCounters(&to.Traffic, &from.Traffic)
 	sums[key] = to
@@ -39,6 +41,7 @@ func addCounters(to, from *pool.Traffic) {
 	to.Questions += from.Questions
 	to.QuestionsFailed += from.QuestionsFailed
 	to.LeaksPrevented += from.LeaksPrevented
+	to.QuestionTime += from.QuestionTime
 	to.Carried += from.Carried
 	to.BytesIn += from.BytesIn
 	to.BytesOut += from.BytesOut
@@ -47,6 +50,7 @@ func addCounters(to, from *pool.Traffic) {
 	addHistogram(&to.QueryTime, &from.QueryTime)
 	to.Errors = addCounts(to.Errors, from.Errors, errorClass)
 	to.Pins = addCounts(to.Pins, from.Pins, clean)
+	to.PinnedTime = addCounts(to.PinnedTime, from.PinnedTime, clean)
 	to.Ended = addCounts(to.Ended, from.Ended, clean)
 }
 
@@ -58,9 +62,9 @@ func addHistogram(to, from *pool.Histogram) {
 }
 
 // addCounts returns a map of its own with the sums.
-func addCounts(a, b map[string]uint64, label func(string) string) map[string]uint64 {
-	sum := make(map[string]uint64, max(len(a), len(b)))
-	for _, counts := range []map[string]uint64{a, b} {
+func addCounts[N int | uint64 | time.Duration](a, b map[string]N, label func(string) string) map[string]N {
+	sum := make(map[string]N, max(len(a), len(b)))
+	for _, counts := range []map[string]N{a, b} {
 		for name, n := range counts {
 			sum[label(name)] += n
 		}

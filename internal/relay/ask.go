@@ -64,6 +64,10 @@ type doubt struct {
 	suspects  []uint64 // fingerprints of statements behind which code may have run, the first of them
 	keeps     string   // of the last answer
 
+	blamed string // the text that pins, or may
+	mild   bool   // which only sets something
+	asking string // the text that asks for a number of a sequence
+
 	answer   answer // to the question under way
 	surprise *Surprise
 }
@@ -122,6 +126,7 @@ func (m *Machine) suspect(s sessionstate.Signals, text string, values []byte) bo
 	}
 	m.doubt.announced = true
 	m.doubt.announce(s, text)
+	m.blame(s, text)
 	m.Pin(s.First())
 	m.ask = true
 	return true
@@ -222,6 +227,7 @@ func (m *Machine) answered() {
 	if m.numbers.due {
 		m.pin = PinSequence
 	}
+	m.acquit()
 	m.backend.unasked = false
 	d.custom = customOf(a.settings)
 	m.state = sessionstate.NewState(a.settings)

@@ -297,6 +297,7 @@ func (m *Machine) look(c *call, text []byte) Next {
 			return next
 		}
 		m.numbers.asked = true
+		m.blameAsking(c.text())
 		s &^= sessionstate.Sequence
 	}
 	if !m.p.Behind.quiet {

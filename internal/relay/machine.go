@@ -263,6 +263,12 @@ func (m *Machine) Running() bool {
 	return !m.Quiet() && (head == nil || !head.do.own())
 }
 
+// Asking reports whether Postgres answers a question of Sluice's about the session, with nothing of the client's in between.
+func (m *Machine) Asking() bool {
+	head := m.q.head()
+	return head != nil && head.do == question
+}
+
 // table returns where statements are interned that are parsed with the session's settings.
 func (m *Machine) table() *prepared.Table { return m.p.Table.Variant(m.state.Parse()) }
 

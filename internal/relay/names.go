@@ -323,9 +323,11 @@ func (m *Machine) use(c *call, name, values []byte) (as string, same bool) {
 	s := sessionstate.Signals(st.Signals)
 	if s&sessionstate.Sequence != 0 {
 		m.useNumbers(c)
+		m.blameAsking(st.Query())
 		s &^= sessionstate.Sequence
 	}
 	if m.note(s) && !m.suspect(s, st.Query(), values) {
+		m.blame(s, st.Query())
 		m.pinForever(s.First())
 	}
 	if len(name) == 0 && (m.backend.Unnamed == st || !*m.p.PlanUnnamed || !m.backend.Use(st)) {

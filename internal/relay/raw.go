@@ -2,6 +2,7 @@ package relay
 
 import (
 	"sluice/internal/prepared"
+	"sluice/internal/sessionstate"
 	"sluice/internal/wire"
 )
 
@@ -10,6 +11,7 @@ import (
 // on a direct connection. That waits until no reply is outstanding (Blocked), and it does not happen in a transaction
 // that has failed, where Postgres would refuse it; the session is then pinned but not raw yet.
 func (m *Machine) goRaw(c *call, reason string) Next {
+	m.blame(sessionstate.Ambiguous, c.text())
 	m.pinForever(reason)
 	if next := m.block(c); next != proceed {
 		return next

@@ -38,6 +38,7 @@ type fingerprint struct {
 	words int  // of the statement so far
 	alter bool // it is an ALTER
 	set   bool // it is a SET, or has one, whose value is still to come
+	muted bool // what comes is that value
 	marks int  // 1: a question mark was written last, 2: and a comma behind it
 	gap   bool // white space is still to be written
 }
@@ -200,9 +201,12 @@ func (f *fingerprint) symbol() {
 	f.pos++
 	switch {
 	case c == ';':
-		f.words, f.alter, f.set = 0, false, false
+		f.gap = f.gap && !f.muted
+		f.words, f.alter, f.set, f.muted = 0, false, false, false
 	case c == '=' && f.set:
 		f.value("=")
+		return
+	case f.muted:
 		return
 	case c == ',' && f.marks == 1:
 		f.marks, f.gap = 2, false
@@ -213,21 +217,19 @@ func (f *fingerprint) symbol() {
 	f.write(string(rune(c)))
 }
 
-// value takes the value of a SET up to the statement's end: it may be a bare word.
+// value writes what is in front of the value of a SET, and a mark for all of that: it may be bare words.
 func (f *fingerprint) value(behind string) {
 	f.write(behind)
-	f.set, f.gap = false, true
-	end := strings.IndexByte(f.src[f.pos:], ';')
-	if strings.ContainsAny(f.src[f.pos:f.pos+max(end, 0)], `'"$/-`) {
-		end = -1 // the semicolon may stand in it
-		f.cut = true
-	}
-	f.skip(end, 0)
+	f.gap = true
 	f.mark()
+	f.set, f.muted = false, true
 }
 
 // mark writes a question mark for a literal; in a list of them there is one.
 func (f *fingerprint) mark() {
+	if f.muted {
+		return
+	}
 	if f.marks == 0 {
 		f.write("?")
 	}
@@ -235,6 +237,9 @@ func (f *fingerprint) mark() {
 }
 
 func (f *fingerprint) write(s string) {
+	if f.muted {
+		return
+	}
 	if f.marks == 2 {
 		f.marks = 0
 		f.out.WriteByte(',')
