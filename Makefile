@@ -6,7 +6,7 @@ LINT      = go tool -modfile=tools/lint/go.mod golangci-lint
 export VERSION
 
 .DEFAULT_GOAL := help
-.PHONY: run build image install test check fmt vet lint unit test-drivers bench fuzz generate clean help
+.PHONY: run build image install test check fmt vet lint unit test-drivers leakhunt bench fuzz generate clean help
 
 run: build ## build Sluice and run its demo: a throwaway Postgres behind both ports
 	bin/sluice demo
@@ -40,6 +40,9 @@ unit: ## the tests of the packages, with Postgres but without foreign drivers or
 test-drivers: ## every real driver, through Sluice: those of Java and Rust, too
 	test/install --all
 	SLUICE_TEST_EVERY_DRIVER=1 CGO_ENABLED=1 go test -race -count=1 -timeout 30m ./test/drivers/...
+
+leakhunt: ## ten minutes of random clients, each compared with a connection of its own, in front of a real Postgres
+	CGO_ENABLED=1 go test -race -count=1 -timeout 20m -v ./test/leakhunt -leakhunt.duration 10m
 
 bench: build ## compare with PgBouncer and with Postgres alone; BENCH="-only simple" for less: bench/README.md
 	go run ./bench $(BENCH)

@@ -1,0 +1,12 @@
+// Package leakhunt has random clients of two tenants set, lock, create, fail and vanish on few shared backends of a real
+// Postgres, and compares after every transaction what each of them sees with what it would see on a connection of its own.
+//
+// Each client has a twin: a direct connection to a database with the same content, which receives the same statements. All
+// answers must be equal, and so must be the whole state that a session can see (look.go). What is drawn at random comes
+// from a seed, which is printed; the clients' statements (episodes.go, code.go) carry marks of their own, so that what has
+// crossed from another is recognised. What was multiplexed is printed with each run (report.go): a run in which sessions
+// are mostly pinned fails.
+//
+// Differences that are documented: a custom setting once defined is empty instead of NULL after RESET; currval and lastval
+// may say that there is no number (55000) where the session has drawn it in an earlier transaction.
+package leakhunt
