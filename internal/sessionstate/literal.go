@@ -97,6 +97,7 @@ func (s *scanner) quotedIdentifier() {
 	content := s.src[start : start+n]
 	s.pos = start + n + 1
 	s.collector.identifier(content, s.prev)
+	s.seeds(content, s.lead == kwSet)
 	s.languageOf(content == "plpgsql")
 	if is(content, "set_config") {
 		s.feed(tokSetConfig)
@@ -154,6 +155,7 @@ func (s *scanner) literal(content string) {
 	s.names(content, anywhere)
 	s.languageOf(false)
 	if s.call.open && s.call.depth == 1 && s.call.commas == 0 {
+		s.seeds(content, true)
 		s.collector.argument(content)
 	} else if s.prev == tokOpen {
 		s.collector.read(content)

@@ -116,6 +116,7 @@ func (s *scanner) splits(at int) bool {
 // bareWord judges an unquoted word: as a keyword, unless a dot makes it a column's or a function's name, and as a name.
 func (s *scanner) bareWord(word string) {
 	s.collector.identifier(word, s.prev)
+	s.seeds(word, s.lead == kwSet)
 	s.languageOf(is(word, "plpgsql"))
 	s.language = s.lead == kwDo && is(word, "language")
 	t := tokWord
@@ -131,6 +132,13 @@ func (s *scanner) bareWord(word string) {
 		}
 	}
 	s.feed(t)
+}
+
+// seeds takes what may be the name of a setting: to set seed, if only for a transaction, is setseed.
+func (s *scanner) seeds(name string, sets bool) {
+	if sets && is(name, "seed") {
+		s.found |= Setseed
+	}
 }
 
 // languageOf takes what follows LANGUAGE in a DO: a body in a language that the scanner does not know may do anything.

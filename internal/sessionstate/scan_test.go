@@ -290,6 +290,8 @@ func TestScanFindsWhatTheSessionOwns(t *testing.T) {
 		{"SELECT setval('s', 1)", Nextval},
 		{"SELECT nextval('s'), currval('s')", Nextval | Sequence},
 		{"SELECT setseed(0.5)", Setseed},
+		{"SET seed = 0.5", Set | Setseed}, {`SET SESSION "seed" TO 0.5`, Set | Setseed}, {"SET LOCAL Seed = 0.5", Local | Setseed},
+		{"SELECT set_config('seed', '0.5', true)", Local | Setseed}, {"SELECT seed FROM t", 0},
 		{"SELECT dblink_connect('x')", Dblink},
 		{"SELECT * FROM dblink('a', 'b')", Dblink},
 		{"SELECT pg_replication_origin_session_setup('x')", Replication},

@@ -40,6 +40,10 @@ var settings = [...]setting{
 	{"bytea_output", false, one("hex", "escape")},
 	{"search_path", false, func(c *client) string { return pick(c, "public", "liar, pg_catalog", "$user") }},
 	{"enable_seqscan", false, one("on", "off")},
+	{"client_encoding", true, one("UTF8", "LATIN1")},
+	{"standard_conforming_strings", false, one("on", "off")},
+	{"default_transaction_read_only", false, one("on", "off", "off")},
+	{"default_transaction_isolation", true, one("read committed", "repeatable read", "serializable")},
 	{"application_name", false, personal},
 	{"app.user_id", false, personal},
 	{"app.tenant", false, personal},
@@ -55,7 +59,10 @@ func (c *client) anySetting() (name, value string) {
 // anySet returns a statement that sets something for the session.
 func (c *client) anySet() string {
 	name, value := c.anySetting()
-	return pick(c, setSQL(name, value), fmt.Sprintf("SELECT pg_catalog.set_config('%s', '%s', false)", name, value))
+	return pick(c, setSQL(name, value), setSQL(name, value), fmt.Sprintf("SELECT pg_catalog.set_config('%s', '%s', false)", name, value),
+		fmt.Sprintf("SELECT pg_catalog.set_config('%s', '%s', false)", name, value),
+		pick(c, "SET TIME ZONE 'Asia/Tokyo'", "SET SCHEMA 'public'", "SET NAMES 'LATIN1'", "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+			"SET work_mem = 1024", "SET SESSION extra_float_digits TO 1"))
 }
 
 // setSQL is a SET; lists are not to become one name.
@@ -83,7 +90,7 @@ func (c *client) episode() error {
 
 func (c *client) reads() error {
 	return c.tx(pick(c, "SELECT 1", "SELECT count(*) FROM "+c.table(), "SELECT current_user, session_user", "SELECT current_setting('work_mem')",
-		"BEGIN; SELECT 1; COMMIT", "SHOW TimeZone", "SELECT timestamptz '2026-01-01 00:00:00+00', interval '1 day 2 hours', 1.0::float8 / 3, '\\x00ff'::bytea"))
+		"BEGIN; SELECT 1; COMMIT", "SHOW TimeZone", "SELECT timestamptz '2026-01-01 00:00:00+00', interval '1 day 2 hours', 1.0::float8 / 3, decode('00ff', 'hex')"))
 }
 
 func (c *client) sets() error {
@@ -324,7 +331,7 @@ func (c *client) drawsNumbers() error {
 
 // isStubborn does what pins to the end of the session, and leaves soon.
 func (c *client) isStubborn() error {
-	if c.rng.IntN(5) > 0 || !c.token() {
+	if c.rng.IntN(2) > 0 || !c.token() {
 		return c.reads()
 	}
 	c.doomed = true
@@ -332,7 +339,9 @@ func (c *client) isStubborn() error {
 	return c.tx(pick(c,
 		[]string{"PREPARE " + name + " AS SELECT '" + c.mark() + "'", "EXECUTE " + name, "SELECT name, statement FROM pg_catalog.pg_prepared_statements WHERE from_sql ORDER BY name"},
 		[]string{"SELECT pg_catalog.setseed(0.5)", "SELECT pg_catalog.random()", "SELECT pg_catalog.random()"},
-		[]string{"DISCARD ALL"},
+		[]string{"SET seed = 0.25; SELECT pg_catalog.random()", "SELECT pg_catalog.random()"},
+		[]string{"SET temp_buffers = 200", "SELECT 1"},
+		[]string{pick(c, "DISCARD ALL", "DISCARD TEMP", "DISCARD SEQUENCES", "DISCARD PLANS")},
 		[]string{"DEALLOCATE ALL"},
 		[]string{"DO $$ BEGIN EXECUTE 'SET app.user_id = ''" + personal(c) + "'''; END $$"},
 	)...)
