@@ -99,7 +99,7 @@ func (m *Machine) reply(typ byte, msg []byte, whole bool, toBackend, toClient *O
 		head := m.q.head()
 		return m.gone || head != nil && head.do.own(), nil
 	case wire.ParameterStatus:
-		return m.parameterStatus(body), nil
+		return m.parameterStatus(body, toClient), nil
 	}
 	m.settle(toClient)
 	head := m.q.head()
@@ -227,6 +227,9 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 		}
 		if !own {
 			m.codeMayHaveRun()
+		}
+		if m.backend.application != m.application && !own && !m.raw && !m.gone && m.pass == 0 {
+			m.set(toBackend, nil, true) // it was reset
 		}
 		if m.ask && !own && !m.unread && !m.raw && !m.gone && m.pass == 0 {
 			m.question(toBackend)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"sluice/internal/prepared"
+	"sluice/internal/wire"
 )
 
 // The question as words, on a backend that has not been asked before and on one that has.
@@ -316,5 +317,30 @@ func TestLostBackendDuringTheQuestionLosesNothing(t *testing.T) {
 	r.answer(questionWords, "C Z:I", done, idle)
 	if got := r.m.Loss(); got != LostNothing {
 		t.Errorf("Loss() = %d, want LostNothing", got)
+	}
+}
+
+func TestApplicationNameThatIsResetIsThatOfTheStart(t *testing.T) {
+	t.Parallel()
+	named := func(name string) *pgproto3.ParameterStatus {
+		return &pgproto3.ParameterStatus{Name: "application_name", Value: name}
+	}
+	r := newRig(t, Params{Baseline: []wire.Param{{Name: "application_name", Value: ""}}}).attach()
+	r.client("Q:select 1", "", query("select 1"))
+	r.answer("", "S C Z:I", named("other"), done, idle)
+	r.client("Q:select 2", "", query("select 2"))
+	r.reply = encode(t, named(""), done, idle)
+	var toBackend, toClient Out
+	if _, err := r.m.FromBackend(r.reply, &toBackend, &toClient); err != nil {
+		t.Fatal(err)
+	}
+	r.check("to the backend", "P:sluice_set B:sluice_set E S", words(toBackend.Bytes()))
+	if want := encode(t, named(application), done, idle); string(toClient.Bytes()) != string(want) {
+		t.Errorf("the client is told %q, want %q", toClient.Bytes(), want)
+	}
+	r.reply = nil
+	r.answer("", "", parsed, bound, named(application), done, idle)
+	if !r.m.Free() || r.m.application != application || r.backend.application != application {
+		t.Errorf("free = %t; the client is %q, the backend has %q", r.m.Free(), r.m.application, r.backend.application)
 	}
 }

@@ -4,17 +4,21 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"sluice/internal/wire"
 )
 
 // reports is what Postgres has reported with ParameterStatus that differs from the baseline.
 type reports struct {
+	first *string // the application_name that the client came with, once it has had another
+
 	shown []wire.Param // of the settled state
 	dirty []wire.Param // and what differs from that
 }
 
 // parameterStatus notes a changed setting. drop says that the client is not to see it.
-func (m *Machine) parameterStatus(body []byte) (drop bool) {
+func (m *Machine) parameterStatus(body []byte, toClient *Out) (drop bool) {
 	if head := m.q.head(); m.gone || head != nil && head.do.own() {
 		return true
 	}
@@ -24,8 +28,7 @@ func (m *Machine) parameterStatus(body []byte) (drop bool) {
 		return false
 	}
 	if string(name) == "application_name" {
-		m.application, m.backend.application = string(value), string(value) // known, so it can be carried as it is
-		return false
+		return m.renamed(string(value), toClient)
 	}
 	unusual := !m.usual(name, value)
 	if m.reports == nil {
@@ -39,6 +42,29 @@ func (m *Machine) parameterStatus(body []byte) (drop bool) {
 		m.reports.dirty = append(m.reports.dirty, wire.Param{Name: string(name), Value: string(value)})
 	}
 	return false
+}
+
+// renamed takes note of another application_name, which can be carried as it is. One that is the
+// backend's own default has been reset: it is that of the client's start, which the backend does not know.
+func (m *Machine) renamed(name string, toClient *Out) (drop bool) {
+	m.backend.application = name
+	if m.reports == nil {
+		m.reports = &reports{}
+	}
+	if m.reports.first == nil {
+		first := m.application
+		m.reports.first = &first
+	}
+	m.application = name
+	if *m.reports.first == name || !m.usual([]byte("application_name"), []byte(name)) {
+		return false
+	}
+	m.application = *m.reports.first
+	status := pgproto3.ParameterStatus{Name: "application_name", Value: m.application}
+	if b, err := status.Encode(toClient.own()); err == nil {
+		toClient.set(b)
+	}
+	return true
 }
 
 // usual reports whether the setting has the value that goes with the settled state.

@@ -127,6 +127,48 @@ func TestResetGoesBackToTheClientsOwnStart(t *testing.T) {
 	}
 }
 
+func TestResetGoesBackToTheClientsOwnApplicationName(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, twoBackends))
+	a, b := r.connect("transaction", "alice", "application_name=mine&"+simple), r.connect("transaction", "alice", simple)
+	for _, step := range []struct{ sql, want string }{
+		{"SET application_name = 'other'", "other"}, {"RESET application_name", "mine"}, {"SET application_name = 'other'", "other"},
+		{"SET application_name TO DEFAULT", "mine"}, {"SET application_name = 'other'", "other"},
+		{"RESET ALL", "mine"}, {"SET application_name = 'another'", "another"}, {"BEGIN; RESET ALL; COMMIT", "mine"},
+		{"BEGIN; SET application_name = 'other'; ROLLBACK", "mine"}, {"SET application_name = 'other'", "other"},
+		{"SELECT pg_advisory_lock(7201); RESET ALL", "mine"},
+	} {
+		r.exec(a, step.sql)
+		for range 2 {
+			if got := r.value(a, "SHOW application_name"); got != step.want || a.PgConn().ParameterStatus("application_name") != step.want {
+				t.Errorf("behind %q: %q, reported %q, want %q", step.sql, got, a.PgConn().ParameterStatus("application_name"), step.want)
+			}
+			if got := r.value(b, "SHOW application_name"); got != "" {
+				t.Errorf("the other client's is %q", got)
+			}
+		}
+	}
+}
+
+func TestSeedIsNotSharedWithOthers(t *testing.T) {
+	t.Parallel()
+	for _, set := range []string{"SET seed = 0.25", "BEGIN; SET LOCAL seed = 0.25; COMMIT", "SELECT set_config('seed', '0.25', true)"} {
+		t.Run(set, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, cluster, base(cluster, twoBackends))
+			a, b := r.connect("transaction", "alice", simple), r.connect("transaction", "alice", simple)
+			r.exec(a, set)
+			first := r.value(a, "SELECT pg_backend_pid()::text")
+			if got := r.value(b, "SELECT pg_backend_pid()::text"); got == first {
+				t.Error("another client has the backend on which the seed was set")
+			}
+			if got := r.value(a, "SELECT pg_backend_pid()::text"); got != first {
+				t.Errorf("the client is on backend %s, the seed on %s", got, first)
+			}
+		})
+	}
+}
+
 func TestParameterStatusStaysTrueForEachClient(t *testing.T) {
 	t.Parallel()
 	r := start(t, cluster, base(cluster, oneBackend))

@@ -33,6 +33,7 @@ type client struct {
 	serial   int      // of what it has made up
 	sessions int      // it has had
 	prepared []string // names of the statements that it has
+	named    bool     // it came with an application_name
 	doomed   bool     // something pins it to its end
 	holds    bool     // a token
 	asked    bool     // for the number of an earlier transaction
@@ -67,6 +68,9 @@ func (c *client) session() (err error) {
 	c.sessions++
 	c.prepared, c.doomed, c.asked = nil, false, false
 	params := make(map[string]string)
+	if c.named = !c.tn.code && c.rng.IntN(2) == 0; c.named {
+		params["application_name"] = c.mark()
+	}
 	for _, s := range settings {
 		if s.startup && c.rng.IntN(8) == 0 {
 			params[s.name] = s.value(c)

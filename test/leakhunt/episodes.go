@@ -329,9 +329,10 @@ func (c *client) drawsNumbers() error {
 	return c.look()
 }
 
-// isStubborn does what pins to the end of the session, and leaves soon.
+// isStubborn does what pins to the end of the session, and leaves soon. What such a session resets goes back to what its backend
+// came with, which has no application_name.
 func (c *client) isStubborn() error {
-	if c.rng.IntN(2) > 0 || !c.token() {
+	if c.named || c.rng.IntN(2) > 0 || !c.token() {
 		return c.reads()
 	}
 	c.doomed = true

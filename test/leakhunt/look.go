@@ -9,11 +9,11 @@ import (
 
 // lookSQL reads the whole state that a session can see, in a text that is no signal by itself and calls nothing by a name that
 // the session's own search_path could hide. The backend's pid comes first, and is not compared. Settings are
-// shown with their defaults where one of them is not Postgres's.
+// shown with their defaults where one of them is not Postgres's; that of the application_name is known to Sluice alone.
 const lookSQL = `SELECT pg_catalog.pg_backend_pid()::pg_catalog.text, pg_catalog.concat_ws(' | ',
  current_user, session_user, pg_catalog.current_setting('role'), pg_catalog.current_setting('session_authorization'),
- 'unusual', (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', s.name, s.setting, s.reset_val), ', ' ORDER BY s.name) FROM pg_catalog.pg_settings s
-  WHERE s.context OPERATOR(pg_catalog.=) ANY ('{user,superuser}'::pg_catalog.text[])
+ pg_catalog.current_setting('application_name'), 'unusual', (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', s.name, s.setting, s.reset_val), ', ' ORDER BY s.name) FROM pg_catalog.pg_settings s
+  WHERE s.name OPERATOR(pg_catalog.<>) 'application_name' AND s.context OPERATOR(pg_catalog.=) ANY ('{user,superuser}'::pg_catalog.text[])
   AND (s.setting OPERATOR(pg_catalog.<>) s.boot_val OR s.reset_val OPERATOR(pg_catalog.<>) s.boot_val)),
  (SELECT pg_catalog.string_agg(pg_catalog.concat_ws('=', n, pg_catalog.current_setting(n, true)), ', ' ORDER BY n)
   FROM pg_catalog.unnest('{app.user_id,app.tenant,my.flag,app.trigger,app.entered,app.maybe}'::pg_catalog.text[]) n
