@@ -105,6 +105,14 @@ func longest(all []holder) []Holder {
 	return shown
 }
 
+// longestHolders returns those of several parts of a pool.
+func longestHolders(all []Holder) []Holder {
+	slices.SortFunc(all, func(x, y Holder) int {
+		return cmp.Or(cmp.Compare(y.Seconds, x.Seconds), cmp.Compare(x.Session, y.Session))
+	})
+	return all[:min(len(all), maxHolders)]
+}
+
 // group is a number of holders that do the same.
 type group struct {
 	what    string // for people

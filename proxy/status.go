@@ -99,12 +99,12 @@ func (s *Server) Status() Status {
 // laneHolders are the holders of a lane's backends.
 type laneHolders struct {
 	key     pool.Key
-	holders []holder
+	holders []Holder // the longest
 	pinned  []Pinned
 }
 
 // held returns who holds the lane's backends. To be called on the loop.
-func (l *lane) held() laneHolders { return laneHolders{l.key, l.holders(), l.shownPinned()} }
+func (l *lane) held() laneHolders { return laneHolders{l.key, longest(l.holders()), l.shownPinned()} }
 
 // poolStatus returns what is shown of a pool.
 func poolStatus(p *pool.Stats, parts laneHolders) PoolStatus {
@@ -117,6 +117,6 @@ func poolStatus(p *pool.Stats, parts laneHolders) PoolStatus {
 		},
 		PoolSize: p.Limits.Size, MaxClients: p.Traffic.MaxClients,
 		Transactions: p.Traffic.Transactions, Queries: p.Traffic.Queries, Pins: p.Traffic.Pins, Ended: p.Traffic.Ended,
-		Pinned: longestPinned(parts.pinned), Holders: longest(parts.holders),
+		Pinned: longestPinned(parts.pinned), Holders: longestHolders(parts.holders),
 	}
 }

@@ -308,7 +308,7 @@ func (c *client) drawsNumbers() error {
 	if !c.asked && !c.token() {
 		return c.tx("SELECT count(*) FROM " + c.table())
 	}
-	if err := c.tx("RESET ROLE", "RESET search_path"); err != nil {
+	if err := c.tx("RESET ROLE", "SET search_path = public", "SET default_transaction_read_only = off"); err != nil {
 		return err
 	}
 	if err := c.run(simple(insert), insert); err != nil {

@@ -142,6 +142,8 @@ func answer(conn *pgconn.PgConn, results []*pgconn.Result, err error) (string, e
 	switch {
 	case err != nil && (conn.IsClosed() || !fromPostgres):
 		return "", err
+	case err != nil && said.Code == "42501": // for a table or its schema, as Postgres has looked the names up anew or not
+		b.WriteString(" 42501")
 	case err != nil:
 		fmt.Fprintf(&b, " %s %s", said.Code, said.Message)
 	}
