@@ -341,7 +341,6 @@ func (c *client) isStubborn() error {
 		[]string{"PREPARE " + name + " AS SELECT '" + c.mark() + "'", "EXECUTE " + name, "SELECT name, statement FROM pg_catalog.pg_prepared_statements WHERE from_sql ORDER BY name"},
 		[]string{"SELECT pg_catalog.setseed(0.5)", "SELECT pg_catalog.random()", "SELECT pg_catalog.random()"},
 		[]string{"SET seed = 0.25; SELECT pg_catalog.random()", "SELECT pg_catalog.random()"},
-		[]string{"SET temp_buffers = 200", "SELECT 1"},
 		[]string{pick(c, "DISCARD ALL", "DISCARD TEMP", "DISCARD SEQUENCES", "DISCARD PLANS")},
 		[]string{"DEALLOCATE ALL"},
 		[]string{"DO $$ BEGIN EXECUTE 'SET app.user_id = ''" + personal(c) + "'''; END $$"},

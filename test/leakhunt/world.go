@@ -90,11 +90,13 @@ func (w *world) configure() *config.Config {
 listeners:
   - {name: transaction, address: "127.0.0.1:0", mode: transaction}
 admin: {address: ""}
+limits: {login_timeout: 60s}
 tenants:
 `
 	for _, tn := range tenants() {
 		text += fmt.Sprintf(`  - name: %s
-    backend: {host: 127.0.0.1, port: %d, tls_mode: disable}
+    backend: {host: 127.0.0.1, port: %d, tls_mode: disable, connect_timeout: 60s}
+    pool_wait_timeout: 120s
     service: {role: service, password: %s, database: postgres}
     auth: {query: "SELECT rolname, rolpassword, rolvaliduntil FROM pg_authid WHERE rolname = $1 AND rolcanlogin"}
     pool_size: %d
