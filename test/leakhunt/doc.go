@@ -1,4 +1,4 @@
-// Package leakhunt has random clients of two tenants set, lock, create, fail and vanish on few shared backends of a real
+// Package leakhunt has random clients of three tenants set, lock, create, fail and vanish on few shared backends of a real
 // Postgres, and compares after every transaction what each of them sees with what it would see on a connection of its own.
 //
 // Each client has a twin: a direct connection to a database with the same content, which receives the same statements. All

@@ -18,11 +18,12 @@ import (
 	"sluice/proxy"
 )
 
-// tenant is one of the two, with a database of its own and the twin of that.
+// tenant is one of several, with a database of its own and the twin of that.
 type tenant struct {
 	name    string
 	clients int
 	code    bool    // the database has functions and triggers that set something, sometimes
+	dynamic bool    // and some that make up what they do, so that Postgres cannot be asked about it
 	share   float64 // of its clients' time that they may be pinned
 }
 
@@ -38,7 +39,8 @@ const password = "hunter"
 func tenants() []tenant {
 	return []tenant{
 		{name: "acme", clients: 12, share: 0.1},
-		{name: "globex", clients: pinnable, code: true, share: 1}, // behind any statement there may be something: all are pinned
+		{name: "globex", clients: 12, code: true, share: 0.1},
+		{name: "initech", clients: pinnable, code: true, dynamic: true, share: 1}, // all are pinned
 	}
 }
 
@@ -155,6 +157,9 @@ func schema(tn tenant) []string {
 	}
 	if tn.code {
 		sql = append(sql, code...)
+	}
+	if tn.dynamic {
+		sql = append(sql, dynamicCode...)
 	}
 	for i := range tn.clients {
 		own := fmt.Sprintf("w%d", i)
