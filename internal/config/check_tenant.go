@@ -120,8 +120,8 @@ func (k *checker) usersFile(i int, lines map[string]int) {
 
 // pools checks that the sizes of pools fit each other.
 func (k *checker) pools(at string, t *Tenant) {
-	if t.MaxPinned >= t.PoolSize && t.MaxPinned > 0 && k.sound(at+".pool_size") {
-		k.add(at+".max_pinned", "must be less than pool_size %d, %s", t.PoolSize, k.got(at+".max_pinned", t.MaxPinned))
+	if t.MaxPinned > t.PoolSize && k.sound(at+".pool_size") {
+		k.add(at+".max_pinned", "must be at most pool_size %d, %s", t.PoolSize, k.got(at+".max_pinned", t.MaxPinned))
 	}
 	warm := at + ".backend.min_backends"
 	if t.Backend.MinBackends > t.PoolSize && k.sound(at+".pool_size") {

@@ -172,14 +172,14 @@ sluice.yaml:6: tenants[3].databases[1].name: must be unique, tenants[3].database
 		{"pools", `
 tenants:
   - pool_size: 0
-  - {name: b, pool_size: 5, max_pinned: 5, max_backends: 0, pool_wait_timeout: 0s}
+  - {name: b, pool_size: 5, max_pinned: 6, max_backends: 0, pool_wait_timeout: 0s}
   - {name: c, backend: {min_backends: 16}, timeouts: {query: -1s}, max_clients: -1}
   - {name: d, max_backends: 2, backend: {min_backends: 3}, max_pinned: 14}
 `, `
 sluice.yaml:3: tenants[0].pool_size: must be at least 1, got 0
 sluice.yaml:4: tenants[1].max_backends: must be at least 1, got 0
 sluice.yaml:4: tenants[1].pool_wait_timeout: must be at least 1ms, got 0s
-sluice.yaml:4: tenants[1].max_pinned: must be less than pool_size 5, got 5
+sluice.yaml:4: tenants[1].max_pinned: must be at most pool_size 5, got 6
 sluice.yaml:5: tenants[2].max_clients: must be at least 0, got -1
 sluice.yaml:5: tenants[2].timeouts.query: must be at least 0s, got -1s
 sluice.yaml:5: tenants[2].backend.min_backends: must be at most pool_size 15, got 16
