@@ -125,7 +125,7 @@ type codeReader struct {
 
 // dialer returns what opens the lane's backends, with its present settings.
 func (l *lane) dialer() *codeReader {
-	return &codeReader{Dialer: l.settings.dialer, lane: l, read: l.key.Mode == modeTransaction && l.settings.check != relay.Hint}
+	return &codeReader{Dialer: l.settings.dialer, lane: l, read: (l.key.Mode == modeTransaction || l.settings.observe) && l.settings.check != relay.Hint}
 }
 
 // Dial implements pool.Dialer.

@@ -152,6 +152,7 @@ func (s *Server) use(st *state) {
 		_ = s.level.UnmarshalText([]byte(st.cfg.Log.Level)) // validated with the configuration
 	}
 	for _, ts := range st.tenants {
+		ts.observed.follow(ts.cfg.ObserveTransactionMode)
 		if !ts.cfg.MaxBackends.Auto {
 			ts.budget.SetMax(ts.cfg.MaxBackends.N)
 		} else if ts.svc == nil {
@@ -288,7 +289,10 @@ func (sh *shard) newLane(ps *parts, p pool.Params, l *lane) *lane {
 	if l.pool, err = pool.New(p); err != nil {
 		panic(fmt.Sprintf("bug: %v", err)) // puddle refuses only sizes below 1
 	}
-	l.loop.Post(func() { l.lanes[l] = struct{}{} })
+	l.loop.Post(func() {
+		l.lanes[l] = struct{}{}
+		l.observe()
+	})
 	return l
 }
 
@@ -296,6 +300,7 @@ func (sh *shard) newLane(ps *parts, p pool.Params, l *lane) *lane {
 func (l *lane) apply(n laneSettings) {
 	changed := n.dialer != l.settings.dialer
 	l.settings = n
+	l.observe()
 	l.learnCode()
 	l.limit()
 	if changed {

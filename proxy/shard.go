@@ -82,6 +82,7 @@ type lane struct {
 	baselines map[string]*baseline
 	traffic   pool.Traffic
 	counters  relay.Counters
+	observer  relay.Observer
 	target    *backend.Target // of the last login
 
 	learnt    code                // what was known last of the database's code
@@ -115,6 +116,7 @@ func (l *lane) tryRemove() {
 	if !l.tenant.forget(l, l.stats().Traffic) {
 		return
 	}
+	l.reportObserved()
 	l.pool.Close(func() {})
 	delete(l.lanes, l)
 	l.pools.Add(-1)

@@ -56,6 +56,7 @@ type laneSettings struct {
 	maxClients  int
 	check       relay.Check // state_check: how far code behind statements is trusted
 	planUnnamed bool        // plan_unnamed is not off
+	observe     bool        // observe_transaction_mode, for the session port
 	limits      pool.Limits // of all parts of the pool
 	spread      config.AutoInt
 }
@@ -264,6 +265,7 @@ func (ts *tenantState) lane(key pool.Key) laneSettings {
 	s := laneSettings{
 		dialer: ts.dialer, timeouts: c.Timeouts, waitTimeout: c.PoolWaitTimeout,
 		check: checkOf(c.StateCheck), planUnnamed: c.PlanUnnamed != config.PlanUnnamedOff, spread: c.Spread,
+		observe: c.ObserveTransactionMode && key.Mode == modeSession,
 	}
 	size := c.PoolSize
 	if key.Mode == modeSession && c.SessionPoolSize > 0 {

@@ -15,6 +15,8 @@ type tenant struct {
 	gate   *pool.Gate
 	code   codeBook
 
+	observed observations
+
 	mu     sync.Mutex // guards below
 	pools  map[pool.Key]*parts
 	closed bool // removed by a reload

@@ -23,7 +23,7 @@ func TestWrongArgumentsExitWithTwoAndOneLine(t *testing.T) {
 		args []string
 		want string // in the line
 	}{
-		{nil, "a command is missing, one of check, demo, hash-password, serve, version"},
+		{nil, "a command is missing, one of check, demo, hash-password, report, serve, version"},
 		{[]string{"serv"}, `unknown command "serv" for "sluice"; did you mean serve?`},
 		{[]string{"frobnicate", "--config", "x"}, `unknown command "frobnicate"`},
 		{[]string{"--frobnicate"}, "unknown flag: --frobnicate"},
@@ -45,6 +45,10 @@ func TestWrongArgumentsExitWithTwoAndOneLine(t *testing.T) {
 		{[]string{"hash-password", "--iterations", "0"}, "--iterations: must be between 1 and 10000000, got 0"},
 		{[]string{"hash-password", "--iterations", "many"}, `"many" for "--iterations"`},
 		{[]string{"healthcheck", "--admin", "127.0.0.1:9930"}, "--admin: must be a URL"},
+		{[]string{"report"}, "a report is missing: transaction-mode"},
+		{[]string{"report", "frobnicate"}, `unknown argument "frobnicate"`},
+		{[]string{"report", "transaction-mode", "more"}, `unknown argument "more"`},
+		{[]string{"report", "transaction-mode", "--admin", "/run/sluice"}, "--admin: must be a URL"},
 	}
 	for _, c := range cases {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {

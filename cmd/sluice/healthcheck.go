@@ -1,22 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
 const (
-	adminURLEnv        = "SLUICE_ADMIN_URL"
-	defaultAdminURL    = "http://127.0.0.1:9930"
 	healthcheckTimeout = 4 * time.Second // below the image's own
 	maxHealthBytes     = 64 << 10        // 64 KiB, some hundred parts
 )
@@ -30,14 +26,14 @@ func newHealthcheck() *cobra.Command {
 		Hidden: true,
 		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			base, err := url.Parse(admin)
-			if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
-				return usagef("--admin: must be a URL such as %s", defaultAdminURL)
+			base, err := adminURL(admin)
+			if err != nil {
+				return err
 			}
 			return askReady(cmd.Context(), base)
 		},
 	}
-	cmd.Flags().StringVar(&admin, "admin", cmp.Or(os.Getenv(adminURLEnv), defaultAdminURL), "URL of the admin address ("+adminURLEnv+")")
+	adminFlag(cmd, &admin)
 	return cmd
 }
 
@@ -49,8 +45,7 @@ func askReady(ctx context.Context, base *url.URL) error {
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // without the proxy of the environment
-	response, err := client.Do(request)
+	response, err := adminClient().Do(request)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}

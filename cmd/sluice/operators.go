@@ -47,6 +47,9 @@ func (o operated) Health(ctx context.Context) admin.Health {
 // Status implements admin.Target.
 func (o operated) Status() any { return o.server.Status() }
 
+// TransactionMode implements admin.Target.
+func (o operated) TransactionMode() any { return o.server.TransactionMode() }
+
 // Reload implements admin.Target.
 func (o operated) Reload() error { return o.reload() }
 

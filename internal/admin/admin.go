@@ -1,6 +1,6 @@
 // Package admin answers operators over HTTP: metrics, health, status and reload.
 //
-// Who may look is decided by where it listens; who may change something, by a bearer token, also on loopback, because a
+// Who may look is decided by where it listens; who may change something, or see statements, by a bearer token, also on loopback, because a
 // browser or a sidecar reaches that too.
 package admin
 
@@ -33,6 +33,9 @@ type Target interface {
 	Health(ctx context.Context) Health
 	// Status returns what the process does, for encoding/json. It holds no secrets.
 	Status() any
+	// TransactionMode returns what clients of the session port would have to reckon with on the transaction port, for
+	// encoding/json. It holds statements without their literals.
+	TransactionMode() any
 	// Reload loads the configuration anew, all or nothing. Its error is shown to the operator.
 	Reload() error
 	// Draining reports whether the process shuts down.

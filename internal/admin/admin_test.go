@@ -40,8 +40,9 @@ func (t *target) Health(ctx context.Context) Health {
 	}
 	return t.health
 }
-func (t *target) Status() any    { return t.status }
-func (t *target) Draining() bool { return t.draining }
+func (t *target) Status() any          { return t.status }
+func (t *target) TransactionMode() any { return map[string]string{"statement": "LISTEN x"} }
+func (t *target) Draining() bool       { return t.draining }
 func (t *target) Reload() error {
 	t.reloads.Add(1)
 	return t.fault
@@ -84,13 +85,15 @@ func TestEndpoints(t *testing.T) {
 		code         int
 		allow, body  string
 	}{
-		{"GET", "/", 200, "", "Sluice 1.2.3\n\nGET  /metrics        metrics for Prometheus\n"},
+		{"GET", "/", 200, "", "Sluice 1.2.3\n\nGET  /metrics                 metrics for Prometheus\n"},
 		{"GET", "/metrics", 200, "", "sluice_up 1\n"},
 		{"HEAD", "/metrics", 200, "", ""},
 		{"GET", "/healthz", 200, "", "{\n  \"state\": \"alive\",\n  \"version\": \"1.2.3\"\n}\n"},
 		{"GET", "/readyz", 200, "", "{\n  \"state\": \"healthy\",\n  \"parts\": []\n}\n"},
 		{"GET", "/status", 200, "", "{\n  \"clients\": 7\n}\n"},
 		{"GET", "/api/v1/status", 200, "", "{\n  \"clients\": 7\n}\n"},
+		{"GET", "/api/v1/transaction-mode", 401, "", "{\n  \"error\": \"the header must be"},
+		{"POST", "/api/v1/transaction-mode", 405, "GET, HEAD", ""},
 		{"GET", "/reload", 405, "POST", ""},
 		{"PUT", "/reload", 405, "POST", ""},
 		{"POST", "/metrics", 405, "GET, HEAD", ""},
@@ -107,6 +110,22 @@ func TestEndpoints(t *testing.T) {
 		if w.Header().Get("X-Content-Type-Options") != "nosniff" || w.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("%s %s: got headers %v", c.method, c.path, w.Header())
 		}
+	}
+}
+
+func TestStatementsAreForWhoKnowsTheToken(t *testing.T) {
+	t.Parallel()
+	const path, statements = "/api/v1/transaction-mode", "{\n  \"statement\": \"LISTEN x\"\n}\n"
+	s, _ := newServer(&target{}, nil)
+	if w := ask(s, "GET", path, "Authorization: Bearer wrong"); w.Code != 401 || strings.Contains(w.Body.String(), "LISTEN") {
+		t.Errorf("with a wrong token: got %d, %q, want 401", w.Code, w.Body)
+	}
+	if w := ask(s, "GET", path, "Authorization: Bearer "+secret); w.Code != 200 || w.Body.String() != statements {
+		t.Errorf("with the token: got %d, %q, want 200, %q", w.Code, w.Body, statements)
+	}
+	s.SetToken("")
+	if w := ask(s, "GET", path); w.Code != 200 || w.Body.String() != statements {
+		t.Errorf("where there is no token: got %d, %q, want 200, %q", w.Code, w.Body, statements)
 	}
 }
 

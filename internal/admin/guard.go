@@ -101,15 +101,31 @@ func (s *Server) change(next http.HandlerFunc) http.HandlerFunc {
 			s.refuse(w, r, http.StatusForbidden, "no_token", "changes need a token: set admin.token in the configuration")
 			return
 		}
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		given := sha256.Sum256([]byte(strings.TrimSpace(token)))
-		if subtle.ConstantTimeCompare(given[:], want[:]) != 1 || !strings.EqualFold(scheme, "Bearer") {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
-			s.refuse(w, r, http.StatusUnauthorized, "token", "the header must be \"Authorization: Bearer\" with admin.token")
-			return
+		if s.knows(w, r, want) {
+			next(w, r)
 		}
-		next(w, r)
 	}
+}
+
+// private lets pass what may see more than numbers: who knows the token, if there is one.
+func (s *Server) private(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if want := s.token.Load(); want == nil || s.knows(w, r, want) {
+			next(w, r)
+		}
+	}
+}
+
+// knows reports whether the request has the token, and refuses it if not.
+func (s *Server) knows(w http.ResponseWriter, r *http.Request, want *[sha256.Size]byte) bool {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	given := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	if subtle.ConstantTimeCompare(given[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer") {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
+	s.refuse(w, r, http.StatusUnauthorized, "token", "the header must be \"Authorization: Bearer\" with admin.token")
+	return false
 }
 
 // refuse answers a request that is not let pass, and logs it, at most once a second.

@@ -22,6 +22,7 @@ func (s *Server) routes() []route {
 		{"GET /readyz", "200 if new clients can be served, else 503; with the state and latency of each part", s.ready},
 		{"GET /status", "what the process does, as JSON", s.status},
 		{"GET /api/v1/status", "the same", s.status},
+		{"GET /api/v1/transaction-mode", "what clients of the session port would pin on the transaction port, as JSON; needs the token if there is one", s.private(s.transactionMode)},
 		{"POST /reload", "load the configuration anew, all or nothing; needs the header \"Authorization: Bearer\" with admin.token", s.change(s.reload)},
 	}
 }
@@ -41,7 +42,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(&page, "Sluice %s\n\n", s.params.Version)
 	for _, r := range s.routes() {
 		method, path, _ := strings.Cut(r.pattern, " ")
-		fmt.Fprintf(&page, "%-5s%-16s%s\n", method, path, r.about)
+		fmt.Fprintf(&page, "%-5s%-25s%s\n", method, path, r.about)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte(page.String()))
@@ -93,6 +94,10 @@ func known(state string) string {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, s.params.Target.Status())
+}
+
+func (s *Server) transactionMode(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, s.params.Target.TransactionMode())
 }
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {

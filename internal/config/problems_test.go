@@ -145,7 +145,6 @@ watch: all
 tenants:
   - auth: {method: jwt}
     network: {managed_by: api}
-    observe_transaction_mode: true
 `, `
 sluice.yaml:2: listeners[0].proxy_protocol_from: is not supported by this version: leave it empty
 sluice.yaml:3: admin.socket: is not supported by this version, got "/run/sluice/admin"
@@ -157,8 +156,7 @@ sluice.yaml:5: bans.after: is not supported by this version, got 3
 sluice.yaml:6: state_dir: is not supported by this version, got "/var/lib/sluice"
 sluice.yaml:7: watch: is not supported by this version, got "all"
 sluice.yaml:9: tenants[0].auth.method: is not supported by this version, got "jwt"
-sluice.yaml:10: tenants[0].network.managed_by: is not supported by this version, got "api"
-sluice.yaml:11: tenants[0].observe_transaction_mode: is not supported by this version, got true`},
+sluice.yaml:10: tenants[0].network.managed_by: is not supported by this version, got "api"`},
 	}
 }
 

@@ -25,7 +25,6 @@ func features() []feature {
 		{"watch", "all", not("all")},
 		{"tenants[].auth.method", "jwt", not("jwt")},
 		{"tenants[].network.managed_by", "api", not("api")},
-		{"tenants[].observe_transaction_mode", "true", empty},
 	}
 }
 

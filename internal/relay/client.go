@@ -184,6 +184,11 @@ func (m *Machine) message(c *call) (Next, error) {
 			return next, nil
 		}
 	}
+	if m.p.Observer.on() && m.p.Raw {
+		if next := m.observe(c); next != proceed {
+			return next, nil
+		}
+	}
 	switch c.typ {
 	case wire.Query:
 		return m.query(c), nil

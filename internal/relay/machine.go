@@ -99,6 +99,10 @@ type Params struct {
 	// planned. It belongs to the loop. Not Raw.
 	PlanUnnamed *bool
 
+	// Observer sees what the client sends, where the machine is Raw from its beginning. It belongs to the loop; nil: nobody
+	// observes.
+	Observer *Observer
+
 	spare [][]entry // memory for queues, of machines without a backend
 }
 
