@@ -6,7 +6,7 @@ LINT      = go tool -modfile=tools/lint/go.mod golangci-lint
 export VERSION
 
 .DEFAULT_GOAL := help
-.PHONY: run build image install test check fmt vet lint unit test-drivers test-regress leakhunt bench fuzz generate clean help
+.PHONY: run build image install test check fmt vet lint unit test-drivers test-regress test-suites leakhunt bench fuzz generate clean help
 
 run: build ## build Sluice and run its demo: a throwaway Postgres behind both ports
 	bin/sluice demo
@@ -43,7 +43,11 @@ test-drivers: ## every real driver, through Sluice: those of Java and Rust, too
 
 test-regress: ## PostgreSQL's own regression suite, directly and through both ports; on Debian: CONTRIBUTING.md
 	test/install --regress
-	go run ./test/regress $(REGRESS)
+	go run ./test/suites -suites regress,isolation $(SUITES)
+
+test-suites: ## the suites of tokio-postgres and postgres.js, directly and through both ports: CONTRIBUTING.md
+	test/install --all
+	go run ./test/suites -suites tokio-postgres,postgres.js $(SUITES)
 
 leakhunt: ## ten minutes of random clients, each compared with a connection of its own, in front of a real Postgres
 	CGO_ENABLED=1 go test -race -count=1 -timeout 20m -v ./test/leakhunt -leakhunt.duration 10m
@@ -59,7 +63,7 @@ generate: ## make the files that are generated from others
 	UPDATE=1 go test -count=1 -run '^TestDepguardEqualsTheTable$$' .
 
 clean: ## remove what was built and installed into this folder
-	rm -rf bin dist bench/.cache bench/results test/versions/.cache test/regress/.cache test/drivers/.venv test/drivers/node_modules \
+	rm -rf bin dist bench/.cache bench/results test/versions/.cache test/suites/.cache test/drivers/.venv test/drivers/node_modules \
 	  test/drivers/java/target test/drivers/rust/target
 
 help: ## this list

@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// test is what pg_regress says of one test.
+// test is what a suite says of one test.
 type test struct {
 	name   string
 	passed bool
 }
 
-// parse returns the tests that pg_regress reports, alone or in a group: up to PostgreSQL 15 in lines of its own, from 16
-// on in those of TAP.
+// parse returns the tests that a suite reports: pg_regress up to PostgreSQL 15 in lines of its own, alone or in a group, cargo
+// in lines that look the same, and others in those of TAP.
 func parse(output []byte) []test {
 	own := regexp.MustCompile(`^(?:test| {4}) *(\S+) +\.\.\. (ok|FAILED|failed)\b`)
-	tap := regexp.MustCompile(`^(ok|not ok) \d+ +[-+] (\S+) `)
+	tap := regexp.MustCompile(`^(ok|not ok) \d+ +[-+] (.*?)( +\d+ ms)?$`)
 	var tests []test
-	for line := range strings.Lines(string(output)) {
+	for line := range strings.SplitSeq(string(output), "\n") {
 		if m := own.FindStringSubmatch(line); m != nil {
 			tests = append(tests, test{m[1], m[2] == "ok"})
 		} else if m := tap.FindStringSubmatch(line); m != nil {
