@@ -9,10 +9,15 @@ type allowed struct {
 	why         string
 }
 
-// exceptions returns them all: tests that see that their backend has served others, which is what Sluice is for.
+// exceptions returns them all: tests that see that their backend has served others, which is what Sluice is for, and those of
+// replication.
 func exceptions() []allowed {
 	both := []string{waySession, wayTransaction}
+	const replication = "it opens a replication connection, which Sluice refuses with 0A000 and the hint to connect directly; those behind it find what it has left."
 	return []allowed{
+		{suitePostgresJS, "subscribe", both, replication},
+		{suitePostgresJS, "subscribe with transform", both, replication},
+		{suitePostgresJS, "subscribe reconnects and calls onsubscribe", both, replication},
 		{suiteRegress, "stats", both, "a backend keeps what it has counted to itself for up to a minute, unless it is told to give it away or ends. " +
 			"The test tells so the backend that it has now, and ends its own by connecting anew: " +
 			"another backend may hold the counts, one that is reused does not end, and Postgres counts no further session."},
