@@ -137,7 +137,7 @@ func startPostgres(ctx context.Context, s *suite) (*throwawaypg.Cluster, error) 
 	}
 	cluster, err := throwawaypg.Start(ctx, throwawaypg.Options{
 		Settings: s.settings, TLS: &throwawaypg.TLS{Cert: cert, Key: key}, SuperuserPassword: password,
-		HBA: []string{"host all pass_user 127.0.0.1/32 password", "host all all 127.0.0.1/32 md5", "local all all md5"},
+		HBA: []string{"host all all 127.0.0.1/32 md5", "local all all md5"},
 	})
 	if err != nil {
 		return nil, err
