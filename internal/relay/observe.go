@@ -156,6 +156,8 @@ func foresee(s sessionstate.Signals, text string) (Effect, string) {
 	switch {
 	case !s.Sticky():
 		return PinsToEnd, PinClock
+	case s.Within(sessionstate.Sequence): // behind transactions that write
+		return Pins, s.First()
 	case !s.Within(askable):
 		return PinsToEnd, s.First()
 	case s&settings != 0:
