@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/gaissmai/bart"
 )
@@ -16,17 +17,29 @@ type addresses struct {
 	allowAny bool
 	allowed  bart.Lite
 	denied   bart.Lite
+	comments map[netip.Prefix]string // of denied networks that have one
 }
 
-// compile fills a from r. The error names every prefix that is wrong.
-func (a *addresses) compile(r Rules) error {
+// compile fills a from what counts of r at c's time. The error names every prefix that is wrong.
+func (c *compiler) compile(a *addresses, r Rules) error {
 	var problems []error
 	if r.AllowAny && len(r.Allowed) > 0 {
 		problems = append(problems, errors.New("allowed_cidrs: a list of networks together with any address"))
 	}
 	a.allowAny = r.AllowAny
-	problems = append(problems, insert(&a.allowed, "allowed_cidrs", r.Allowed))
-	problems = append(problems, insert(&a.denied, "denied_cidrs", r.Denied))
+	problems = append(problems, c.insert("allowed_cidrs", r.Allowed, func(network netip.Prefix, _ string) {
+		a.allowed.Insert(network)
+	}))
+	problems = append(problems, c.insert("denied_cidrs", r.Denied, func(network netip.Prefix, comment string) {
+		a.denied.Insert(network)
+		if comment == "" {
+			return
+		}
+		if a.comments == nil {
+			a.comments = make(map[netip.Prefix]string)
+		}
+		a.comments[network] = comment
+	}))
 	return errors.Join(problems...)
 }
 
@@ -41,20 +54,37 @@ func (a *addresses) rule(addr netip.Addr) string {
 		return "allowed_cidrs"
 	}
 	if network, found := a.denied.LookupPrefixLPM(netip.PrefixFrom(addr, addr.BitLen())); found {
-		return "denied_cidrs " + network.String()
+		rule := "denied_cidrs " + network.String()
+		if comment := a.comments[network]; comment != "" {
+			rule += fmt.Sprintf(" %q", comment)
+		}
+		return rule
 	}
 	return "allowed_cidrs"
 }
 
-func insert(table *bart.Lite, key string, prefixes []netip.Prefix) error {
+// compiler is one call of Compile.
+type compiler struct {
+	now     time.Time
+	expires time.Time // the first entry that counts at now; zero: none does
+}
+
+// insert calls keep with the networks of the entries that count, and takes note of when the next one expires.
+func (c *compiler) insert(key string, entries []Entry, keep func(network netip.Prefix, comment string)) error {
 	var problems []error
-	for i, prefix := range prefixes {
-		network, err := unmapPrefix(prefix)
+	for i, e := range entries {
+		network, err := unmapPrefix(e.Prefix)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s[%d]: %w", key, i, err))
 			continue
 		}
-		table.Insert(network)
+		if e.expired(c.now) {
+			continue
+		}
+		if !e.Until.IsZero() && (c.expires.IsZero() || e.Until.Before(c.expires)) {
+			c.expires = e.Until
+		}
+		keep(network, e.Comment)
 	}
 	return errors.Join(problems...)
 }

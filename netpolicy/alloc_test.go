@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // manyPrefixes is how many networks the largest policy we measure has.
@@ -14,7 +15,7 @@ func large(t testing.TB) (Spec, []Peer) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(3, 4))
 	seen := make(map[netip.Prefix]bool, manyPrefixes)
-	denied := make([]netip.Prefix, 0, manyPrefixes)
+	denied := make([]Entry, 0, manyPrefixes)
 	for len(denied) < manyPrefixes {
 		r := random.Uint64()
 		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(r>>24)%100 + 1, byte(r >> 16), byte(r >> 8), byte(r)}), 24+int(r>>60)%9)
@@ -24,7 +25,7 @@ func large(t testing.TB) (Spec, []Peer) {
 		}
 		if prefix = prefix.Masked(); !seen[prefix] {
 			seen[prefix] = true
-			denied = append(denied, prefix)
+			denied = append(denied, Entry{Prefix: prefix, Until: noon.Add(time.Hour), Comment: "listed"})
 		}
 	}
 	spec := Spec{

@@ -4,27 +4,31 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
-// Compile builds the Policy that spec describes. It keeps nothing of spec.
+// Compile builds the Policy that spec describes at now: entries that have expired then are left out. It keeps nothing of
+// spec. Compile again when the Policy Expires.
 //
 // The error lists all problems, each with the names that lead to it: networks that are not valid, networks together
 // with AllowAny, names that are empty or appear twice among their siblings, and empty modes.
-func Compile(spec Spec) (*Policy, error) {
+func Compile(spec Spec, now time.Time) (*Policy, error) {
+	c := &compiler{now: now}
 	p := &Policy{tenants: make(map[string]*tenant, len(spec.Tenants))}
-	problems := []error{within("process", p.process.compile(spec.Process))}
+	problems := []error{within("process", c.compile(&p.process, spec.Process))}
 	for i, ts := range spec.Tenants {
-		t, err := compileTenant(ts)
+		t, err := c.tenant(ts)
 		problems = append(problems, within(fmt.Sprintf("tenant %q", ts.Name), err))
 		problems = append(problems, within(fmt.Sprintf("tenants[%d]", i), add(p.tenants, ts.Name, t)))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
+	p.expires = c.expires
 	return p, nil
 }
 
-func compileTenant(spec TenantSpec) (*tenant, error) {
+func (c *compiler) tenant(spec TenantSpec) (*tenant, error) {
 	t := &tenant{
 		requireTLS:          spec.RequireTLS,
 		allowOtherRoles:     spec.AllowOtherRoles,
@@ -32,23 +36,23 @@ func compileTenant(spec TenantSpec) (*tenant, error) {
 		roles:               make(map[string]*role, len(spec.Roles)),
 		databases:           make(map[string]*database, len(spec.Databases)),
 	}
-	problems := []error{t.compile(spec.Rules)}
+	problems := []error{c.compile(&t.addresses, spec.Rules)}
 	for i, rs := range spec.Roles {
-		r, err := compileRole(rs)
+		r, err := c.role(rs)
 		problems = append(problems, within(fmt.Sprintf("role %q", rs.Name), err))
 		problems = append(problems, within(fmt.Sprintf("roles[%d]", i), add(t.roles, rs.Name, r)))
 	}
 	for i, ds := range spec.Databases {
 		d := new(database)
-		problems = append(problems, within(fmt.Sprintf("database %q", ds.Name), d.compile(ds.Rules)))
+		problems = append(problems, within(fmt.Sprintf("database %q", ds.Name), c.compile(&d.addresses, ds.Rules)))
 		problems = append(problems, within(fmt.Sprintf("databases[%d]", i), add(t.databases, ds.Name, d)))
 	}
 	return t, errors.Join(problems...)
 }
 
-func compileRole(spec RoleSpec) (*role, error) {
+func (c *compiler) role(spec RoleSpec) (*role, error) {
 	r := &role{modes: slices.Clone(spec.Modes)}
-	err := r.compile(spec.Rules)
+	err := c.compile(&r.addresses, spec.Rules)
 	if slices.Contains(spec.Modes, "") {
 		err = errors.Join(err, errors.New("modes: an empty mode"))
 	}

@@ -10,7 +10,7 @@ import (
 
 func TestCompileListsEveryProblemWithItsPlace(t *testing.T) {
 	t.Parallel()
-	invalid := []netip.Prefix{{}}
+	invalid := []Entry{{}}
 	spec := Spec{
 		Process: Rules{AllowAny: true, Allowed: prefixes(t, "10.0.0.0/8")},
 		Tenants: []TenantSpec{
@@ -25,7 +25,7 @@ func TestCompileListsEveryProblemWithItsPlace(t *testing.T) {
 			{},
 		},
 	}
-	p, err := Compile(spec)
+	p, err := Compile(spec, noon)
 	if err == nil || p != nil {
 		t.Fatalf("got (%v, %v), want no policy and an error", p, err)
 	}
@@ -54,7 +54,7 @@ func TestPolicyKeepsNothingOfItsSpec(t *testing.T) {
 			Roles: []RoleSpec{{Name: "r", Rules: Rules{AllowAny: true}, Modes: []string{"session"}}}}},
 	}
 	p := mustCompile(t, spec)
-	spec.Process.Allowed[0] = netip.MustParsePrefix("192.168.0.0/16")
+	spec.Process.Allowed[0] = Entry{Prefix: netip.MustParsePrefix("192.168.0.0/16")}
 	spec.Tenants[0].Roles[0].Modes[0] = "transaction"
 	spec.Tenants[0].Roles[0].Name = "s"
 	peer := Peer{Addr: netip.MustParseAddr("10.0.0.1"), Tenant: "a", Role: "r", Mode: "session"}

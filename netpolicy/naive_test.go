@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 )
 
 // verdict is what a check said: zeroes for admitted.
@@ -57,7 +58,11 @@ func naiveAddr(r Rules, peer Peer) bool {
 	if peer.Unix {
 		return true
 	}
-	contains := func(network netip.Prefix) bool {
+	contains := func(e Entry) bool {
+		if !e.Until.IsZero() && !e.Until.After(noon) {
+			return false
+		}
+		network := e.Prefix
 		if network.Addr().Is4In6() {
 			network = netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-96)
 		}
@@ -67,6 +72,28 @@ func naiveAddr(r Rules, peer Peer) bool {
 		return false
 	}
 	return r.AllowAny || slices.ContainsFunc(r.Allowed, contains)
+}
+
+// naiveExpires looks for the first expiry after noon.
+func naiveExpires(spec Spec) (first time.Time) {
+	all := []Rules{spec.Process}
+	for _, t := range spec.Tenants {
+		all = append(all, t.Rules)
+		for _, r := range t.Roles {
+			all = append(all, r.Rules)
+		}
+		for _, d := range t.Databases {
+			all = append(all, d.Rules)
+		}
+	}
+	for _, r := range all {
+		for _, e := range slices.Concat(r.Allowed, r.Denied) {
+			if e.Until.After(noon) && (first.IsZero() || e.Until.Before(first)) {
+				first = e.Until
+			}
+		}
+	}
+	return first
 }
 
 // dice makes choices out of bytes, so that a fuzzer can steer them.
@@ -98,17 +125,25 @@ func (d *dice) addr() netip.Addr {
 	return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 14: byte(d.roll(2)), 15: low})
 }
 
-func (d *dice) networks() []netip.Prefix {
-	var list []netip.Prefix
+func (d *dice) networks() []Entry {
+	var list []Entry
 	for range d.roll(5) {
 		addr := d.addr().WithZone("")
 		bits := addr.BitLen() - d.roll(14)
 		if d.roll(8) == 0 && !addr.Is4In6() {
 			bits = 0
 		}
-		list = append(list, netip.PrefixFrom(addr, bits))
+		list = append(list, Entry{Prefix: netip.PrefixFrom(addr, bits), Until: d.until()})
 	}
 	return list
+}
+
+// until is never, a moment before noon, noon, or a moment after it.
+func (d *dice) until() time.Time {
+	if d.roll(2) == 0 {
+		return time.Time{}
+	}
+	return noon.Add(time.Duration(d.roll(3) - 1))
 }
 
 func (d *dice) rules() Rules {
@@ -152,6 +187,9 @@ func compare(t *testing.T, data []byte) []verdict {
 	d := &dice{data: data}
 	spec := d.spec()
 	p := mustCompile(t, spec)
+	if got, want := p.Expires(), naiveExpires(spec); !got.Equal(want) {
+		t.Fatalf("Expires() of %+v: got %v, want %v", spec, got, want)
+	}
 	var verdicts []verdict
 	for range 16 {
 		peer := d.peer()
@@ -175,7 +213,7 @@ func TestCheckAgreesWithReadingTheSpec(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	seen := map[verdict]int{}
 	for range 20000 {
-		data := make([]byte, 400)
+		data := make([]byte, 500)
 		for i := range data {
 			data[i] = byte(random.Uint32())
 		}

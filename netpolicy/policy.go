@@ -4,6 +4,7 @@ package netpolicy
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Policy is a compiled Spec. It is immutable: any number of goroutines may ask it at once, and a change is a new
@@ -11,7 +12,11 @@ import (
 type Policy struct {
 	process addresses
 	tenants map[string]*tenant
+	expires time.Time
 }
+
+// Expires returns when the first entry of the policy expires, so that it has to be compiled anew; zero: never.
+func (p *Policy) Expires() time.Time { return p.expires }
 
 // Peer is a client that wants to connect, as far as it is known after its start-up message.
 type Peer struct {

@@ -4,19 +4,20 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-func prefixes(t testing.TB, texts ...string) []netip.Prefix {
+func prefixes(t testing.TB, texts ...string) []Entry {
 	t.Helper()
-	list := make([]netip.Prefix, 0, len(texts))
+	list := make([]Entry, 0, len(texts))
 	for _, text := range texts {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		list = append(list, prefix)
+		list = append(list, Entry{Prefix: prefix})
 	}
 	return list
 }
@@ -31,9 +32,12 @@ func deny(t testing.TB, texts ...string) Rules {
 	return Rules{AllowAny: true, Denied: prefixes(t, texts...)}
 }
 
+// noon is when policies are compiled.
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
 func mustCompile(t testing.TB, spec Spec) *Policy {
 	t.Helper()
-	p, err := Compile(spec)
+	p, err := Compile(spec, noon)
 	if err != nil {
 		t.Fatalf("Compile(%+v): %v", spec, err)
 	}
@@ -88,7 +92,7 @@ func TestCheckAddrFollowsTheRulesOfTheProcess(t *testing.T) {
 			Rules{Allowed: prefixes(t, "10.1.2.3/32"), Denied: prefixes(t, "10.0.0.0/8")}, "10.1.2.3", false},
 		{"denial wins over the same prefix",
 			Rules{Allowed: prefixes(t, "10.0.0.0/8"), Denied: prefixes(t, "10.0.0.0/8")}, "10.1.2.3", false},
-		{"empty list admits nobody", Rules{Allowed: []netip.Prefix{}}, "10.0.0.1", false},
+		{"empty list admits nobody", Rules{Allowed: []Entry{}}, "10.0.0.1", false},
 		{"zero rules admit nobody", Rules{}, "10.0.0.1", false},
 		{"absent list admits v4", anyAddress, "10.0.0.1", true},
 		{"absent list admits v6", anyAddress, "2001:db8::1", true},
@@ -267,5 +271,51 @@ func TestDenialNamesWhatDecided(t *testing.T) {
 	const short = `client 10.7.0.1 denied: address denied by denied_cidrs 10.7.0.0/16 of the process`
 	if err := p.CheckAddr(want.Peer.Addr); err.Error() != short {
 		t.Errorf("text of CheckAddr:\n got %s\nwant %s", err, short)
+	}
+}
+
+func TestEntryStopsCountingAtItsTime(t *testing.T) {
+	t.Parallel()
+	all := netip.MustParsePrefix("10.0.0.0/8")
+	one := netip.MustParsePrefix("10.1.0.0/16")
+	spec := Spec{Process: Rules{
+		Allowed: []Entry{{Prefix: all, Until: noon.Add(2 * time.Hour)}, {Prefix: netip.MustParsePrefix("192.0.2.0/24")}},
+		Denied:  []Entry{{Prefix: one, Until: noon.Add(time.Hour), Comment: "scanner"}},
+	}}
+	for _, test := range []struct {
+		at      time.Time
+		allowed bool // the rest of 10.0.0.0/8
+		denied  bool // 10.1.0.0/16
+		expires time.Time
+	}{
+		{noon, true, true, noon.Add(time.Hour)},
+		{noon.Add(time.Hour - 1), true, true, noon.Add(time.Hour)},
+		{noon.Add(time.Hour), true, false, noon.Add(2 * time.Hour)},
+		{noon.Add(2*time.Hour - 1), true, false, noon.Add(2 * time.Hour)},
+		{noon.Add(2 * time.Hour), false, true, time.Time{}},
+	} {
+		p, err := Compile(spec, test.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.CheckAddr(netip.MustParseAddr("10.2.0.1")) == nil; got != test.allowed {
+			t.Errorf("at %s: 10.2.0.1 admitted %t, want %t", test.at, got, test.allowed)
+		}
+		if got := p.CheckAddr(netip.MustParseAddr("10.1.0.1")) != nil; got != test.denied {
+			t.Errorf("at %s: 10.1.0.1 denied %t, want %t", test.at, got, test.denied)
+		}
+		if got := p.Expires(); !got.Equal(test.expires) {
+			t.Errorf("at %s: expires %s, want %s", test.at, got, test.expires)
+		}
+	}
+}
+
+func TestDenialNamesTheCommentInTheLog(t *testing.T) {
+	t.Parallel()
+	p := mustCompile(t, Spec{Process: Rules{AllowAny: true,
+		Denied: []Entry{{Prefix: netip.MustParsePrefix("10.1.0.0/16"), Comment: "scanner, see \"T-17\""}}}})
+	err := p.CheckAddr(netip.MustParseAddr("10.1.2.3"))
+	if want := `client 10.1.2.3 denied: address denied by denied_cidrs 10.1.0.0/16 "scanner, see \"T-17\"" of the process`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }

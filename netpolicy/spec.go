@@ -1,6 +1,9 @@
 package netpolicy
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Rules are the address rules of one level: the process, a tenant, a role or a database.
 //
@@ -12,10 +15,20 @@ import "net/netip"
 // An IPv4-mapped prefix (::ffff:10.0.0.0/104) is the IPv4 prefix it maps. Host bits are masked off, as in
 // pg_hba.conf.
 type Rules struct {
-	AllowAny bool           // no list of allowed networks; must not come with Allowed
-	Allowed  []netip.Prefix // empty without AllowAny: nobody
-	Denied   []netip.Prefix
+	AllowAny bool    // no list of allowed networks; must not come with Allowed
+	Allowed  []Entry // empty without AllowAny: nobody
+	Denied   []Entry
 }
+
+// Entry is one network of a list. One that has expired is as if it were not there, in either kind of list.
+type Entry struct {
+	Prefix  netip.Prefix
+	Until   time.Time // when it expires; zero: never
+	Comment string    // for people; a denial by the entry names it in the log
+}
+
+// expired reports whether e does not count any more at now.
+func (e Entry) expired(now time.Time) bool { return !e.Until.IsZero() && !now.Before(e.Until) }
 
 // Spec is what Compile turns into a Policy. Names are compared byte for byte, as Postgres does.
 type Spec struct {

@@ -87,7 +87,7 @@ func TestRightPasswordIsAdmittedOnBothPorts(t *testing.T) {
 func TestAddressDeniedByTheProcessHearsNothing(t *testing.T) {
 	bothPorts(t, func(t *testing.T, port string) {
 		h := newHarness(t, pgscript.Options{}, func(c *config.Config, _ *config.Tenant) {
-			c.Network.DeniedCIDRs = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+			c.Network.DeniedCIDRs = []config.Entry{{Prefix: netip.MustParsePrefix("203.0.113.0/24")}}
 		})
 		if got, err := io.ReadAll(h.dialFrom("203.0.113.7", port)); len(got) > 0 || err != nil {
 			t.Errorf("read %q, %v", got, err)
@@ -102,7 +102,7 @@ func TestAddressDeniedByTheProcessHearsNothing(t *testing.T) {
 func TestAddressDeniedByTheTenantIsNamedInTheRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, pgscript.Options{}, func(_ *config.Config, tenant *config.Tenant) {
-			tenant.Network.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+			tenant.Network.AllowedCIDRs = []config.Entry{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}
 		})
 		c := h.connectFrom("203.0.113.7", transactionPort)
 		got := refusal(t, c, "alice", "app", "secret")
@@ -134,7 +134,7 @@ func TestRoleMayBeLimitedToOneMode(t *testing.T) {
 
 // everywhere is a network that narrows nothing.
 func everywhere() config.Network {
-	return config.Network{AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}
+	return config.Network{AllowedCIDRs: []config.Entry{{Prefix: netip.MustParsePrefix("0.0.0.0/0")}, {Prefix: netip.MustParsePrefix("::/0")}}}
 }
 
 func TestUnlistedRolesAndDatabasesCanBeDenied(t *testing.T) {

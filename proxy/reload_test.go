@@ -23,7 +23,7 @@ func (h *harness) reload(ch change) {
 }
 
 func onlyTens(_ *config.Config, tenant *config.Tenant) {
-	tenant.Network.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	tenant.Network.AllowedCIDRs = []config.Entry{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}
 }
 
 func TestReloadEndsDeniedSessionsAtTheirNextFreeMoment(t *testing.T) {

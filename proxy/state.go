@@ -73,7 +73,7 @@ type environment struct {
 func compile(cfg *config.Config, before *state, env environment) (*state, error) {
 	st := &state{cfg: cfg, tenants: make(map[string]*tenantState, len(cfg.Tenants))}
 	var problems []error
-	policy, err := netpolicy.Compile(policySpec(cfg))
+	policy, err := netpolicy.Compile(policySpec(cfg), time.Now())
 	if err != nil {
 		problems = append(problems, fmt.Errorf("network: %w", err))
 	}
@@ -211,30 +211,50 @@ func tenantDialer(c *config.Backend, dial DialFunc) (*backend.Dialer, error) {
 
 // policySpec translates the configuration's networks.
 func policySpec(cfg *config.Config) netpolicy.Spec {
-	spec := netpolicy.Spec{Process: rules(cfg.Network)}
+	sets := make(networkSets, len(cfg.NetworkSets))
+	for _, set := range cfg.NetworkSets {
+		sets[set.Name] = set.Entries
+	}
+	spec := netpolicy.Spec{Process: sets.rules(cfg.Network)}
 	for i := range cfg.Tenants {
 		t := &cfg.Tenants[i]
 		ts := netpolicy.TenantSpec{
-			Name: t.Name, Rules: rules(t.Network.Network), RequireTLS: t.RequireTLS,
+			Name: t.Name, Rules: sets.rules(t.Network.Network), RequireTLS: t.RequireTLS,
 			AllowOtherRoles: t.OtherRoles == config.Allow, AllowOtherDatabases: t.OtherDatabases == config.Allow,
 		}
 		for _, r := range t.Roles {
-			rs := netpolicy.RoleSpec{Name: r.Name, Rules: rules(r.Network)}
+			rs := netpolicy.RoleSpec{Name: r.Name, Rules: sets.rules(r.Network)}
 			for _, m := range r.Modes {
 				rs.Modes = append(rs.Modes, string(m))
 			}
 			ts.Roles = append(ts.Roles, rs)
 		}
 		for _, d := range t.Databases {
-			ts.Databases = append(ts.Databases, netpolicy.DatabaseSpec{Name: d.Name, Rules: rules(d.Network)})
+			ts.Databases = append(ts.Databases, netpolicy.DatabaseSpec{Name: d.Name, Rules: sets.rules(d.Network)})
 		}
 		spec.Tenants = append(spec.Tenants, ts)
 	}
 	return spec
 }
 
-func rules(n config.Network) netpolicy.Rules {
-	return netpolicy.Rules{Allowed: n.AllowedCIDRs, Denied: n.DeniedCIDRs}
+// networkSets are the sets of the configuration by name.
+type networkSets map[string][]config.Entry
+
+func (s networkSets) rules(n config.Network) netpolicy.Rules {
+	return netpolicy.Rules{Allowed: s.entries(n.AllowedCIDRs), Denied: s.entries(n.DeniedCIDRs)}
+}
+
+// entries returns a list with what the sets in it hold.
+func (s networkSets) entries(list []config.Entry) []netpolicy.Entry {
+	var all []netpolicy.Entry
+	for _, e := range list {
+		if e.Set != "" {
+			all = append(all, s.entries(s[e.Set])...)
+			continue
+		}
+		all = append(all, netpolicy.Entry{Prefix: e.Prefix, Until: e.Until, Comment: e.Comment})
+	}
+	return all
 }
 
 // switched returns dial, nil being the system's, with its connections ready to be adopted by a loop under TLS.

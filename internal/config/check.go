@@ -33,6 +33,7 @@ func (k *checker) check() {
 	visit(reflect.ValueOf(k.cfg).Elem(), "", "", k.setting)
 	k.unsupported()
 	k.listeners()
+	k.networkSets()
 	k.process()
 	k.admin()
 	k.tenants()

@@ -29,6 +29,7 @@ func (k *checker) tenants() {
 		k.login(at, &list[i])
 		k.pools(at, &list[i])
 		k.roles(at+".roles", list[i].Roles)
+		k.managed(at, &list[i])
 	}
 	k.unique(names, func(i int) string { return item("tenants", i) + ".name" })
 }

@@ -17,16 +17,20 @@ import (
 type Config struct {
 	Listeners       []Listener    `key:"listeners" doc:"the ports that clients connect to" default:"[{name: session, address: '127.0.0.1:5432', mode: session}, {name: transaction, address: '127.0.0.1:6543', mode: transaction}]" reload:"live"`
 	Network         Network       `key:"network" doc:"who may connect to the process at all, checked before the first byte is read"`
+	NetworkSets     []NetworkSet  `key:"network_sets" doc:"lists of networks in files of their own" reload:"live"`
 	TLS             TLS           `key:"tls" doc:"TLS towards clients"`
 	Admin           Admin         `key:"admin" doc:"the HTTP interface for operators: /metrics /healthz /readyz /status /api/v1 and the dashboard"`
 	Console         Console       `key:"console" doc:"who may use the admin database"`
 	Log             Log           `key:"log" doc:"what is written to stderr"`
 	Limits          Limits        `key:"limits" doc:"limits of the whole process, over all listeners"`
 	Bans            Bans          `key:"bans" doc:"what happens to an address after wrong passwords"`
-	StateDir        string        `key:"state_dir" doc:"holds what the API changes, bans and the report; empty: API changes are refused" unit:"folder" path:"yes" reload:"restart"`
-	Watch           string        `key:"watch" doc:"what makes the process reload by itself when its files change" default:"certs" oneof:"none certs all" reload:"live"`
+	StateDir        string        `key:"state_dir" doc:"holds what the API changes; made if it is not there; its own user's alone; empty: API changes are refused" unit:"folder" path:"yes" reload:"restart"`
+	Watch           string        `key:"watch" doc:"what makes the process reload by itself when its files change; all: certificates, this file, those that it names and the API's state" default:"certs" oneof:"none certs all" reload:"live"`
 	ShutdownTimeout time.Duration `key:"shutdown_timeout" doc:"how long a drain waits for transactions" unit:"duration" default:"60s" min:"0s" reload:"live"`
 	Tenants         []Tenant      `key:"tenants" doc:"the Postgres clusters with their policies" default:"[{name: default}]" reload:"live"`
+
+	// Files are those that Load has read: the configuration file itself and what it refers to.
+	Files []string `key:"-"`
 }
 
 // Mode is how a listener lends backends to its clients.
@@ -51,14 +55,14 @@ type Listener struct {
 // Network says which addresses are admitted. An empty AllowedCIDRs admits nobody; a file that does not name the key
 // gets the list that holds every address. A network block that the file does not have therefore narrows nothing.
 type Network struct {
-	AllowedCIDRs []netip.Prefix `key:"allowed_cidrs" doc:"addresses that may connect; [] admits nobody" unit:"CIDRs" default:"['0.0.0.0/0', '::/0']" reload:"live"`
-	DeniedCIDRs  []netip.Prefix `key:"denied_cidrs" doc:"addresses that may not; a denial wins" unit:"CIDRs" reload:"live"`
+	AllowedCIDRs []Entry `key:"allowed_cidrs" doc:"addresses that may connect; [] admits nobody; an entry may be set(NAME), or end in until TIME and # comment" unit:"CIDRs" default:"['0.0.0.0/0', '::/0']" reload:"live"`
+	DeniedCIDRs  []Entry `key:"denied_cidrs" doc:"addresses that may not, as in allowed_cidrs; a denial wins" unit:"CIDRs" reload:"live"`
 }
 
 // TenantNetwork is a Network that can be handed over to the API.
 type TenantNetwork struct {
 	Network   `key:",squash"`
-	ManagedBy string `key:"managed_by" doc:"file, or api: then these lists are what the API starts from" default:"file" oneof:"file api" reload:"live"`
+	ManagedBy string `key:"managed_by" doc:"file, or api: then allowed_cidrs and the tenant's require_tls are what the API starts from" default:"file" oneof:"file api" reload:"live"`
 }
 
 // What TLS.ClientCert can be.
@@ -107,6 +111,7 @@ type Log struct {
 	Level    string `key:"level" doc:"least severe level that is written" default:"info" oneof:"debug info warn error" reload:"live"`
 	Format   string `key:"format" doc:"how a line looks" default:"text" oneof:"text json" reload:"restart"`
 	Sessions string `key:"sessions" doc:"which sessions leave a line when they end" default:"refused" oneof:"all refused none" reload:"live"`
+	Audit    string `key:"audit" doc:"gets a line of JSON for each login, refusal and change of the policy; opened anew by a reload; empty: none" unit:"file" path:"yes" reload:"live"`
 }
 
 // Limits are those of the whole process.

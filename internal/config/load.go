@@ -89,11 +89,27 @@ func parse(data []byte, file, dir string) (*Config, error) {
 	for i := range c.Tenants {
 		k.usersFile(i, w.lines)
 	}
+	k.sets()
 	k.check()
 	if err := newError(file, w.located(k.problems)); err != nil {
 		return nil, err
 	}
+	c.Files = w.read(file, c)
 	return c, nil
+}
+
+// read returns the files that c comes from.
+func (w *walker) read(file string, c *Config) []string {
+	files := append([]string{file}, w.files...)
+	for _, set := range c.NetworkSets {
+		files = append(files, set.File)
+	}
+	for _, t := range c.Tenants {
+		if t.Auth.UsersFile != "" {
+			files = append(files, t.Auth.UsersFile)
+		}
+	}
+	return files
 }
 
 // root returns the description of the whole configuration.

@@ -89,6 +89,26 @@ sluice.yaml:1: network.allowed_cidrs[4]: must be an address or a network such as
 
 func processCases() []bad {
 	return []bad{
+		{"entries of networks", `
+network:
+  allowed_cidrs: [set(none), "set(offices) until 2026-12-31T18:00:00Z", "10.0.0.0/8 until", "10.0.0.0/8 until 2026-12-31", 10.0.0.0/8 10.1.0.0/16]
+  denied_cidrs: [set(), "10.0.0.0/8 # \x01\0"]
+network_sets: [{name: "a b", file: users.txt}, {name: offices, file: users.txt}, {name: offices, file: users.txt}]
+tenants: [{roles: [{name: r, network: {allowed_cidrs: [set(none)]}}], databases: [{name: d, network: {denied_cidrs: [set(none)]}}]}]
+`, `
+sluice.yaml:3: network.allowed_cidrs[1]: a set does not expire as a whole: its entries may, got "set(offices) until 2026-12-31T18:00:00Z"
+sluice.yaml:3: network.allowed_cidrs[2]: must have a time with a zone after until, such as 2026-12-31T18:00:00Z, got "10.0.0.0/8 until"
+sluice.yaml:3: network.allowed_cidrs[3]: must have a time with a zone after until, such as 2026-12-31T18:00:00Z, got "10.0.0.0/8 until 2026-12-31"
+sluice.yaml:3: network.allowed_cidrs[4]: must be a network such as 10.0.0.0/8, which until TIME and # comment may follow, got "10.0.0.0/8 10.1.0.0/16"
+sluice.yaml:3: network.allowed_cidrs[0]: must be a network, or set() with the name of one of network_sets, got "set(none)"
+sluice.yaml:4: network.denied_cidrs[0]: the name of a set must consist of letters, digits, _, - and ., got "set()"
+sluice.yaml:4: network.denied_cidrs[1]: must not contain a zero byte, got "10.0.0.0/8 # \x01\x00"
+sluice.yaml:5: network_sets[0].name: the name of a set must consist of letters, digits, _, - and ., got "a b"
+sluice.yaml:5: network_sets[2].name: must be unique, network_sets[1].name is the same
+sluice.yaml:6: tenants[0].roles[0].network.allowed_cidrs[0]: must be a network, or set() with the name of one of network_sets, got "set(none)"
+sluice.yaml:6: tenants[0].databases[0].network.denied_cidrs[0]: must be a network, or set() with the name of one of network_sets, got "set(none)"`},
+		{"managed by the API without a place for it", "tenants: [{network: {managed_by: api}}]\n",
+			"sluice.yaml:1: tenants[0].network.managed_by: api needs state_dir, where the API keeps what it changes"},
 		{"no listeners, no tenants", "listeners: []\ntenants: []\n", `
 sluice.yaml:1: listeners: must have at least one listener
 sluice.yaml:2: tenants: must have at least one tenant`},
@@ -140,11 +160,8 @@ listeners: [{name: a, address: ":1", mode: session, proxy_protocol_from: [10.0.0
 admin: {socket: /run/sluice/admin}
 console: {admin_roles: [root@default, nobody], stats_roles: [a@b@none]}
 bans: {after: 3}
-state_dir: /var/lib/sluice
-watch: all
 tenants:
   - auth: {method: jwt}
-    network: {managed_by: api}
 `, `
 sluice.yaml:2: listeners[0].proxy_protocol_from: is not supported by this version: leave it empty
 sluice.yaml:3: admin.socket: is not supported by this version, got "/run/sluice/admin"
@@ -153,10 +170,7 @@ sluice.yaml:4: console.stats_roles: is not supported by this version: leave it e
 sluice.yaml:4: console.admin_roles[1]: must be role@tenant, got "nobody"
 sluice.yaml:4: console.stats_roles[0]: must end with the name of a tenant, got "a@b@none"
 sluice.yaml:5: bans.after: is not supported by this version, got 3
-sluice.yaml:6: state_dir: is not supported by this version, got "/var/lib/sluice"
-sluice.yaml:7: watch: is not supported by this version, got "all"
-sluice.yaml:9: tenants[0].auth.method: is not supported by this version, got "jwt"
-sluice.yaml:10: tenants[0].network.managed_by: is not supported by this version, got "api"`},
+sluice.yaml:7: tenants[0].auth.method: is not supported by this version, got "jwt"`},
 	}
 }
 

@@ -75,7 +75,7 @@ func (f field) element() field {
 // scalar reports whether f is one value, not a list or a block.
 func (f field) scalar() bool {
 	switch f.typ {
-	case reflect.TypeFor[netip.Prefix](), reflect.TypeFor[AutoInt](), reflect.TypeFor[HostPort](), reflect.TypeFor[Setting]():
+	case reflect.TypeFor[netip.Prefix](), reflect.TypeFor[AutoInt](), reflect.TypeFor[HostPort](), reflect.TypeFor[Setting](), reflect.TypeFor[Entry]():
 		return true
 	}
 	return f.typ.Kind() != reflect.Slice && f.typ.Kind() != reflect.Struct
@@ -103,6 +103,8 @@ func (f field) parse(text string) (any, error) {
 		return parseHostPort(text)
 	case reflect.TypeFor[Setting]():
 		return parseSetting(text)
+	case reflect.TypeFor[Entry]():
+		return parseEntry(text)
 	}
 	switch f.typ.Kind() {
 	case reflect.Bool:

@@ -20,6 +20,7 @@ const maxMergeDepth = 16
 type walker struct {
 	dir        string            // of the configuration file
 	lines      map[string]int    // where each path that the file has stands
+	files      []string          // that values come from
 	references map[string]string // the env(NAME) or file(PATH) that a path's value comes from
 	problems   []Problem
 	left       int // of maxValues
@@ -135,6 +136,9 @@ func (w *walker) scalar(path string, n *yaml.Node, f field) any {
 	}
 	if elsewhere {
 		w.references[path] = n.Value
+		if file, ok := argument(n.Value, "file"); ok {
+			w.files = append(w.files, within(w.dir, file))
+		}
 	} else if err := fits(n, f); err != nil {
 		w.problem(path, n.Line, "%s%s", err, got(n, f))
 		return w.absent(f)

@@ -21,10 +21,7 @@ func features() []feature {
 		{"console.admin_roles", "anything but []", empty},
 		{"console.stats_roles", "anything but []", empty},
 		{"bans.after", "anything but 0", empty},
-		{"state_dir", "anything but empty", empty},
-		{"watch", "all", not("all")},
 		{"tenants[].auth.method", "jwt", not("jwt")},
-		{"tenants[].network.managed_by", "api", not("api")},
 	}
 }
 

@@ -87,7 +87,7 @@ func (r *rules) draw(rng *rand.Rand) {
 	c.Limits.MaxClients = 20 + rng.IntN(20)
 	c.Limits.MaxClientsPerAddress = pick(rng, 0, 0, 7)
 	c.Limits.LoginTimeout = 4 * time.Second
-	c.Network = config.Network{AllowedCIDRs: everywhere(), DeniedCIDRs: []netip.Prefix{netip.MustParsePrefix(deniedByProcess + "/32")}}
+	c.Network = config.Network{AllowedCIDRs: everywhere(), DeniedCIDRs: []config.Entry{{Prefix: netip.MustParsePrefix(deniedByProcess + "/32")}}}
 	template := c.Tenants[0]
 	c.Tenants = nil
 	for i, name := range tenants() {
@@ -113,7 +113,7 @@ func (r *rules) tenant(rng *rand.Rand, t config.Tenant, name string, i int) conf
 	t.MaxPinned = rng.IntN(t.PoolSize)
 	t.Spread = config.AutoInt{N: pick(rng, 1, 1, 2, 3)}
 	t.PoolWaitTimeout = between(rng, 500*time.Millisecond, 3*time.Second)
-	t.Network.Network = config.Network{AllowedCIDRs: everywhere(), DeniedCIDRs: []netip.Prefix{netip.MustParsePrefix(deniedByTenant + "/32")}}
+	t.Network.Network = config.Network{AllowedCIDRs: everywhere(), DeniedCIDRs: []config.Entry{{Prefix: netip.MustParsePrefix(deniedByTenant + "/32")}}}
 	t.Backend.Hosts, t.Backend.TLSMode = []config.HostPort{{Host: clusterHost(i), Port: clusterPort}}, config.TLSDisable
 	t.Backend.ConnectTimeout, t.Backend.MinBackends = time.Second, rng.IntN(2)
 	t.Backend.MaxLifetime = pick(rng, 0, 5*time.Second)
@@ -140,8 +140,8 @@ func (r *rules) tenant(rng *rand.Rand, t config.Tenant, name string, i int) conf
 	return t
 }
 
-func everywhere() []netip.Prefix {
-	return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+func everywhere() []config.Entry {
+	return []config.Entry{{Prefix: netip.MustParsePrefix("0.0.0.0/0")}, {Prefix: netip.MustParsePrefix("::/0")}}
 }
 
 // pick draws one of the values.
