@@ -106,7 +106,7 @@ func TestAddressDeniedByTheTenantIsNamedInTheRefusal(t *testing.T) {
 		})
 		c := h.connectFrom("203.0.113.7", transactionPort)
 		got := refusal(t, c, "alice", "app", "secret")
-		want := `connection from address 203.0.113.7 to the transaction port is not allowed for user \"alice\", database \"app\", no encryption`
+		want := `connection from address 203.0.113.7 to the transaction port 6543 is not allowed for user \"alice\", database \"app\", no encryption`
 		if !strings.HasPrefix(got, "B: ErrorResponse FATAL 28000") || !strings.Contains(got, want) {
 			t.Errorf("refused with %s, want %s", got, want)
 		}

@@ -165,8 +165,8 @@ func (a *admission) checkPolicy() (now, later *endError) {
 	switch denied.Cause {
 	case netpolicy.AddressDenied:
 		return &endError{reason: ReasonDeniedAddress, err: err, message: fmt.Sprintf(
-			"connection from address %s to the %s port is not allowed for user %q, database %q, %s",
-			a.addr.Addr(), a.mode, a.role, a.database, encryption)}, nil
+			"connection from address %s to the %s port%s is not allowed for user %q, database %q, %s",
+			a.addr.Addr(), a.mode, a.port(), a.role, a.database, encryption)}, nil
 	case netpolicy.TLSRequired:
 		return &endError{reason: ReasonTLSRequired, err: err}, nil
 	case netpolicy.ModeDenied:
@@ -176,6 +176,14 @@ func (a *admission) checkPolicy() (now, later *endError) {
 		return nil, &endError{reason: ReasonUnknownDatabase, err: err, message: fmt.Sprintf("database %q does not exist", a.database)}
 	}
 	return &endError{reason: ReasonDeniedPolicy, err: err, message: fmt.Sprintf("role %q is not permitted to log in here", a.role)}, nil
+}
+
+// port returns the number of the port that the client connected to, with a space in front; empty if it has none.
+func (a *admission) port() string {
+	if tcp, ok := a.nc.LocalAddr().(*net.TCPAddr); ok {
+		return fmt.Sprintf(" %d", tcp.Port)
+	}
+	return ""
 }
 
 // refuse ends an attempt: counted, logged, and answered if that can be understood.
@@ -188,6 +196,7 @@ func (a *admission) refuse(e *endError) {
 		return
 	}
 	a.srv.metrics.Refused(a.tenant, a.mode, e.reason.String())
+	a.srv.audit.refusal(&a.facts, e)
 	a.srv.logEnd(&a.facts, e, time.Since(a.began))
 	response := e.response()
 	if response == nil {

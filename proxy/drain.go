@@ -90,6 +90,7 @@ func (s *Server) finish() {
 		}
 	}
 	s.workers.Wait()
+	s.audit.use(nil)
 	close(s.closed)
 }
 

@@ -234,6 +234,7 @@ func (s *session) account(e *endError) {
 	srv := s.lane.srv
 	srv.cancels.remove(s)
 	srv.caps.leave(&s.facts)
+	srv.history.note(&s.facts, time.Now())
 	srv.logEnd(&s.facts, e, time.Since(s.began))
 }
 

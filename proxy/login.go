@@ -64,7 +64,12 @@ func (a *admission) login(ctx context.Context, r *wire.Request) *endError {
 	case later != nil:
 		return later
 	}
-	return a.open(ctx, wc, ts, st, cred)
+	if e := a.open(ctx, wc, ts, st, cred); e != nil {
+		return e
+	}
+	a.srv.history.note(&a.facts, time.Now())
+	a.srv.audit.login(&a.facts, string(ts.cfg.Auth.Method))
+	return nil
 }
 
 // stranger is the login to a tenant that does not exist: it looks like a wrong password.

@@ -74,7 +74,7 @@ var reasons = [numReasons]reasonRow{
 	ReasonMessageTooLarge:           {"message_too_large", "FATAL", "54000", slog.LevelWarn, "message too large", "", "a message that must be held, such as a password, is over its limit"},
 	ReasonFeatureNotSupported:       {"feature_not_supported", "FATAL", "0A000", slog.LevelInfo, "not supported by Sluice", "Connect directly to PostgreSQL for this.", "replication, or a protocol version before 3.0"},
 	ReasonInvalidStartup:            {"invalid_startup", "FATAL", "28000", slog.LevelInfo, "no PostgreSQL user name specified in startup packet", "", "the start-up packet names no user, or two tenants that disagree"},
-	ReasonDeniedAddress:             {"denied_address", "FATAL", "28000", slog.LevelInfo, "", "Ask the operator to add this address to the allowed networks.", "no rule admits the address; the message names the address as it was seen"},
+	ReasonDeniedAddress:             {"denied_address", "FATAL", "28000", slog.LevelInfo, "", "Ask the operator to add this address to the allowed networks.", "no rule admits the address; the message names the address as it was seen, and the port"},
 	ReasonDeniedPolicy:              {"denied_policy", "FATAL", "28000", slog.LevelInfo, "", "", "the role may not log in here: not listed, or not in this mode"},
 	ReasonTLSRequired:               {"tls_required", "FATAL", "28000", slog.LevelInfo, "connection requires TLS", "Connect with sslmode=require.", "the tenant takes clients with TLS only, or the login would send a password in clear"},
 	ReasonAuthFailed:                {"auth_failed", "FATAL", "28P01", slog.LevelWarn, "", "", "wrong password or unknown role, which look the same"},

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -62,6 +63,8 @@ type Server struct {
 	cancels *cancels
 	census  census
 	moves   atomic.Uint64 // of sessions between parts of pools
+	audit   *audit
+	history *history
 	nextID  atomic.Uint64
 	logins  atomic.Int64 // connections on their way to be sessions
 
@@ -72,10 +75,14 @@ type Server struct {
 	serving  atomic.Bool
 	closed   chan struct{}
 	reloaded chan struct{} // holds a token while followBudgets has not seen the last reload
+	rewound  chan struct{} // holds a token while followClock has not seen the last change of the policy
 
 	mu        sync.Mutex // guards below; held over a reload, never on the path of a client
 	listeners []*listener
 	ended     bool
+
+	changing sync.Mutex // guards keeper; held over a change of state, by a reload, the API or the clock; taken after mu
+	keeper   *keeper
 }
 
 // New compiles the configuration and opens the listeners. Nothing is served before Serve. The caller must call Close or
@@ -86,17 +93,14 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	s := &Server{
 		log: o.Log, level: o.Level, version: o.Version, began: time.Now(),
 		caps: newCaps(), cancels: newCancels(), closed: make(chan struct{}), reloaded: make(chan struct{}, 1),
+		audit: newAudit(o.Log), history: newHistory(), rewound: make(chan struct{}, 1),
 	}
 	if s.listen = o.Listen; s.listen == nil {
 		s.listen = listen
 	}
 	s.env.dial, s.env.turnstile = o.Dial, newTurnstile()
 	_, _ = rand.Read(s.env.mockKey[:]) // never fails
-	st, err := compile(cfg, nil, s.env)
-	if err != nil {
-		return nil, err
-	}
-	opened, err := s.openListeners(cfg, nil)
+	st, opened, err := s.prepare(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -125,10 +129,41 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		return nil, err
 	}
 	s.use(st)
+	_ = s.strike()
 	s.workers.Go(s.followBudgets)
+	s.workers.Go(s.followClock)
 	s.workers.Go(s.trim)
 	s.watchCertificates(st)
 	return s, nil
+}
+
+// prepare does what New can fail at: it reads what the API has changed, compiles, and opens files and listeners.
+func (s *Server) prepare(cfg *config.Config) (*state, *openedListeners, error) {
+	var err error
+	if s.keeper, err = newKeeper(cfg.StateDir); err != nil {
+		return nil, nil, err
+	}
+	sv, data, err := s.keeper.read()
+	if err != nil {
+		return nil, nil, err
+	}
+	s.keeper.seen = data
+	env := s.env
+	env.saved = sv
+	st, err := compile(cfg, nil, env)
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := openAudit(cfg.Log.Audit)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.audit.use(file)
+	opened, err := s.openListeners(cfg, nil)
+	if err != nil {
+		s.audit.use(nil)
+	}
+	return st, opened, err
 }
 
 // Serve accepts clients until Shutdown or Close is called, and returns ErrServerClosed then.
@@ -183,25 +218,46 @@ func (s *Server) use(st *state) {
 	}
 }
 
-// Reload replaces the configuration: all of it, or nothing if an error is returned, which names what is wrong. Sessions
-// that the new one denies end at their next free moment.
-func (s *Server) Reload(cfg *config.Config) (err error) {
+// Reload replaces the configuration, and what the API has changed by what the state file says: all of it, or nothing if an
+// error is returned, which names what is wrong. Sessions that the new one denies end at their next free moment.
+func (s *Server) Reload(cfg *config.Config) error { return s.ReloadBy(cfg, Author{Via: "reload"}) }
+
+// ReloadBy is Reload, with who asks for it for the audit log.
+func (s *Server) ReloadBy(cfg *config.Config, by Author) (err error) {
 	defer func() { s.metrics.Reloaded(err) }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended || s.draining.Load() {
 		return ErrServerClosed
 	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	before := s.state.Load()
-	st, err := compile(cfg, before, s.env)
+	sv, data, err := s.keeper.read()
+	if err != nil {
+		return err
+	}
+	env := s.env
+	env.saved = sv
+	st, err := compile(cfg, before, env)
+	if err != nil {
+		return err
+	}
+	file, err := openAudit(cfg.Log.Audit)
 	if err != nil {
 		return err
 	}
 	opened, err := s.openListeners(cfg, s.listeners)
 	if err != nil {
+		if file != nil {
+			_ = file.Close()
+		}
 		return err
 	}
+	s.keeper.seen = data
+	s.audit.use(file)
 	s.use(st)
+	s.rewind()
 	select {
 	case s.reloaded <- struct{}{}:
 	default:
@@ -219,7 +275,24 @@ func (s *Server) Reload(cfg *config.Config) (err error) {
 		s.watchCertificates(st)
 	}
 	s.log.Info("configuration reloaded")
+	changed := !reflect.DeepEqual(policySpec(before.cfg, before.saved), policySpec(cfg, sv))
+	s.audit.note(auditReload, append(by.attrs(), logChanged, changed)...)
 	return nil
+}
+
+// StateChanged reports whether the state file is another one than the API wrote or the last reload read.
+func (s *Server) StateChanged() bool {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	return s.keeper.changed()
+}
+
+// StateFile returns the path of the state file, empty if there is no state_dir.
+func (s *Server) StateFile() string {
+	if s.keeper.dir == nil {
+		return ""
+	}
+	return s.keeper.dir.Path(savedFile)
 }
 
 // ReloadFailed takes note of a reload that failed before it came to Reload: the configuration could not be loaded.

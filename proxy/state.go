@@ -31,6 +31,7 @@ const (
 type state struct {
 	cfg     *config.Config
 	policy  *netpolicy.Policy
+	saved   *saved // what the API has changed; never nil
 	tls     *tlsconf.Server
 	tenants map[string]*tenantState // by lower-case name, as TLS server names have no case
 	only    *tenantState            // the tenant, if there is one
@@ -66,16 +67,23 @@ type environment struct {
 	mockKey   [32]byte   // see auth.Params
 	dial      DialFunc   // nil: the system's
 	turnstile *turnstile // nil: nothing is served
+	saved     *saved     // nil: the API has changed nothing
 }
 
 // compile builds the state for cfg. before, which may be nil, is the state that it replaces: what has not changed is
 // taken over. Errors: all that is wrong, joined, each with its key path.
 func compile(cfg *config.Config, before *state, env environment) (*state, error) {
-	st := &state{cfg: cfg, tenants: make(map[string]*tenantState, len(cfg.Tenants))}
+	st := &state{cfg: cfg, saved: env.saved, tenants: make(map[string]*tenantState, len(cfg.Tenants))}
+	if st.saved == nil {
+		st.saved = &saved{Version: savedVersion}
+	}
 	var problems []error
-	policy, err := netpolicy.Compile(policySpec(cfg), time.Now())
+	policy, err := netpolicy.Compile(policySpec(cfg, st.saved), time.Now())
 	if err != nil {
 		problems = append(problems, fmt.Errorf("network: %w", err))
+	}
+	if err := checkSaved(cfg, st.saved); err != nil {
+		problems = append(problems, err)
 	}
 	st.policy = policy
 	if st.tls, err = serverTLS(cfg.TLS, before); err != nil {
@@ -209,17 +217,14 @@ func tenantDialer(c *config.Backend, dial DialFunc) (*backend.Dialer, error) {
 	return backend.NewDialer(p)
 }
 
-// policySpec translates the configuration's networks.
-func policySpec(cfg *config.Config) netpolicy.Spec {
-	sets := make(networkSets, len(cfg.NetworkSets))
-	for _, set := range cfg.NetworkSets {
-		sets[set.Name] = set.Entries
-	}
+// policySpec translates the configuration's networks, and what the API has changed of them.
+func policySpec(cfg *config.Config, sv *saved) netpolicy.Spec {
+	sets := setsOf(cfg)
 	spec := netpolicy.Spec{Process: sets.rules(cfg.Network)}
 	for i := range cfg.Tenants {
 		t := &cfg.Tenants[i]
 		ts := netpolicy.TenantSpec{
-			Name: t.Name, Rules: sets.rules(t.Network.Network), RequireTLS: t.RequireTLS,
+			Name: t.Name, Rules: sets.rules(tenantNetwork(t, sv)), RequireTLS: requiresTLS(t, sv),
 			AllowOtherRoles: t.OtherRoles == config.Allow, AllowOtherDatabases: t.OtherDatabases == config.Allow,
 		}
 		for _, r := range t.Roles {
@@ -237,8 +242,43 @@ func policySpec(cfg *config.Config) netpolicy.Spec {
 	return spec
 }
 
+// tenantNetwork returns the tenant's networks: those of the configuration, or what the API says instead.
+func tenantNetwork(t *config.Tenant, sv *saved) config.Network {
+	network := t.Network.Network
+	if n := sv.counts(t).Network; n != nil {
+		network.AllowedCIDRs = n.Allowed
+	}
+	return network
+}
+
+// requiresTLS reports whether the tenant refuses clients without TLS.
+func requiresTLS(t *config.Tenant, sv *saved) bool {
+	if c := sv.counts(t).TLS; c != nil {
+		return c.Required
+	}
+	return t.RequireTLS
+}
+
+// checkSaved reports what the API has changed that cannot be with this configuration.
+func checkSaved(cfg *config.Config, sv *saved) error {
+	for i := range cfg.Tenants {
+		if t := &cfg.Tenants[i]; !cfg.TLS.Enabled() && !t.RequireTLS && requiresTLS(t, sv) {
+			return fmt.Errorf("tenants[%d]: the API has required TLS: needs tls.cert_file and tls.key_file", i)
+		}
+	}
+	return nil
+}
+
 // networkSets are the sets of the configuration by name.
 type networkSets map[string][]config.Entry
+
+func setsOf(cfg *config.Config) networkSets {
+	sets := make(networkSets, len(cfg.NetworkSets))
+	for _, set := range cfg.NetworkSets {
+		sets[set.Name] = set.Entries
+	}
+	return sets
+}
 
 func (s networkSets) rules(n config.Network) netpolicy.Rules {
 	return netpolicy.Rules{Allowed: s.entries(n.AllowedCIDRs), Denied: s.entries(n.DeniedCIDRs)}
