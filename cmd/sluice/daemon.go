@@ -85,7 +85,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		select {
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				_ = d.Reload() // logged
+				_ = d.Reload(proxy.Author{Via: "signal"}) // logged
 				continue
 			}
 			d.log.Info("draining", "signal", s.String(), "timeout_seconds", d.cfg.Load().ShutdownTimeout.Seconds())

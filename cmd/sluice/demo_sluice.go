@@ -158,7 +158,7 @@ func (s *demoSluice) config(o demoOptions) (*config.Config, error) {
 	return &c, errors.Join(problems...)
 }
 
-func (s *demoSluice) reload() error { return s.server.Reload(s.cfg) }
+func (s *demoSluice) reload(by proxy.Author) error { return s.server.ReloadBy(s.cfg, by) }
 
 func (s *demoSluice) address(port int) string {
 	return net.JoinHostPort(demoHost, strconv.Itoa(s.ports[port]))

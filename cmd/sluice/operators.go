@@ -10,7 +10,7 @@ import (
 )
 
 // newAdmin opens the admin address, behind which reload reloads. It returns nil if there is none.
-func newAdmin(c config.Admin, server *proxy.Server, reload func() error, log *slog.Logger, version string) (*admin.Server, error) {
+func newAdmin(c config.Admin, server *proxy.Server, reload func(proxy.Author) error, log *slog.Logger, version string) (*admin.Server, error) {
 	if c.Address == "" {
 		return nil, nil
 	}
@@ -20,7 +20,7 @@ func newAdmin(c config.Admin, server *proxy.Server, reload func() error, log *sl
 	}
 	s := admin.New(admin.Params{
 		Address: c.Address, Token: admin.Token(c.Token.Reveal()), TLS: tlsConfig, Target: operated{server, reload},
-		Metrics: server.Metrics(), Log: log, Version: version,
+		Policy: server, Metrics: server.Metrics(), Log: log, Version: version,
 	})
 	if err := s.Listen(); err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func newAdmin(c config.Admin, server *proxy.Server, reload func() error, log *sl
 // operated is what operators see of a proxy.
 type operated struct {
 	server *proxy.Server
-	reload func() error
+	reload func(proxy.Author) error
 }
 
 // Health implements admin.Target.
@@ -51,7 +51,7 @@ func (o operated) Status() any { return o.server.Status() }
 func (o operated) TransactionMode() any { return o.server.TransactionMode() }
 
 // Reload implements admin.Target.
-func (o operated) Reload() error { return o.reload() }
+func (o operated) Reload(by proxy.Author) error { return o.reload(by) }
 
 // Draining implements admin.Target.
 func (o operated) Draining() bool { return o.server.Draining() }

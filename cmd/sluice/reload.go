@@ -3,11 +3,12 @@ package main
 import (
 	"sluice/internal/admin"
 	"sluice/internal/config"
+	"sluice/proxy"
 )
 
 // Reload reads the configuration again and has all of it applied, or nothing. What is wrong is logged, a line for each
 // problem, and returned. Calls wait for each other.
-func (d *daemon) Reload() error {
+func (d *daemon) Reload(by proxy.Author) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	before := d.cfg.Load()
@@ -15,7 +16,7 @@ func (d *daemon) Reload() error {
 	if err != nil {
 		d.server.ReloadFailed(err)
 	} else {
-		err = d.server.Reload(cfg)
+		err = d.server.ReloadBy(cfg, by)
 	}
 	if err != nil {
 		for _, line := range lines(err) {

@@ -1,4 +1,4 @@
-// Package admin answers operators over HTTP: metrics, health, status and reload.
+// Package admin answers operators over HTTP: metrics, health, status, reload, and the API that changes the policy.
 //
 // Who may look is decided by where it listens; who may change something, or see statements, by a bearer token, also on loopback, because a
 // browser or a sidecar reaches that too.
@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"sluice/proxy"
 )
 
 const (
@@ -37,7 +39,7 @@ type Target interface {
 	// encoding/json. It holds statements without their literals.
 	TransactionMode() any
 	// Reload loads the configuration anew, all or nothing. Its error is shown to the operator.
-	Reload() error
+	Reload(by proxy.Author) error
 	// Draining reports whether the process shuts down.
 	Draining() bool
 }
@@ -78,6 +80,7 @@ type Params struct {
 	Token   Token       // empty: nothing can be changed
 	TLS     *tls.Config // nil: none. Not changed; the Server does not change it
 	Target  Target
+	Policy  Policy // nil: the API has none
 	Metrics http.Handler
 	Log     *slog.Logger
 	Version string

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/proxy"
 )
 
 const secret = "correct-horse"
@@ -43,7 +45,7 @@ func (t *target) Health(ctx context.Context) Health {
 func (t *target) Status() any          { return t.status }
 func (t *target) TransactionMode() any { return map[string]string{"statement": "LISTEN x"} }
 func (t *target) Draining() bool       { return t.draining }
-func (t *target) Reload() error {
+func (t *target) Reload(proxy.Author) error {
 	t.reloads.Add(1)
 	return t.fault
 }
@@ -85,7 +87,7 @@ func TestEndpoints(t *testing.T) {
 		code         int
 		allow, body  string
 	}{
-		{"GET", "/", 200, "", "Sluice 1.2.3\n\nGET  /metrics                 metrics for Prometheus\n"},
+		{"GET", "/", 200, "", "Sluice 1.2.3\n\nGET  /metrics                              metrics for Prometheus\n"},
 		{"GET", "/metrics", 200, "", "sluice_up 1\n"},
 		{"HEAD", "/metrics", 200, "", ""},
 		{"GET", "/healthz", 200, "", "{\n  \"state\": \"alive\",\n  \"version\": \"1.2.3\"\n}\n"},

@@ -116,7 +116,7 @@ func (s *Server) private(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// knows reports whether the request has the token, and refuses it if not.
+// knows reports whether the request shows the token whose hash want is, in constant time, and refuses it if not.
 func (s *Server) knows(w http.ResponseWriter, r *http.Request, want *[sha256.Size]byte) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	given := sha256.Sum256([]byte(strings.TrimSpace(token)))

@@ -16,7 +16,7 @@ type route struct {
 }
 
 func (s *Server) routes() []route {
-	return []route{
+	routes := []route{
 		{"GET /metrics", "metrics for Prometheus", s.params.Metrics.ServeHTTP},
 		{"GET /healthz", "200 while the process is alive", s.alive},
 		{"GET /readyz", "200 if new clients can be served, else 503; with the state and latency of each part", s.ready},
@@ -25,6 +25,18 @@ func (s *Server) routes() []route {
 		{"GET /api/v1/transaction-mode", "what clients of the session port would pin on the transaction port, as JSON; needs the token if there is one", s.private(s.transactionMode)},
 		{"POST /reload", "load the configuration anew, all or nothing; needs the header \"Authorization: Bearer\" with admin.token", s.change(s.reload)},
 	}
+	if s.params.Policy == nil {
+		return routes
+	}
+	return append(routes, []route{
+		{"GET /api/v1/openapi.json", "describes /api/v1", s.describe},
+		{"GET /api/v1/network-restrictions", "from where a tenant can be reached; ?tenant=NAME where there are several", s.private(s.restrictions)},
+		{"POST /api/v1/network-restrictions/apply", "say from where a tenant can be reached; with the token", s.change(s.restrict)},
+		{"POST /api/v1/network-restrictions/plan", "whom that would cut off; with the token", s.change(s.plan)},
+		{"POST /api/v1/network-restrictions/confirm", "keep what confirmWithin would take back; with the token", s.change(s.confirm)},
+		{"GET /api/v1/ssl-enforcement", "whether a tenant refuses clients without TLS", s.private(s.encryption)},
+		{"PUT /api/v1/ssl-enforcement", "say whether it does; with the token", s.change(s.encrypt)},
+	}...)
 }
 
 func (s *Server) handler() http.Handler {
@@ -42,7 +54,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(&page, "Sluice %s\n\n", s.params.Version)
 	for _, r := range s.routes() {
 		method, path, _ := strings.Cut(r.pattern, " ")
-		fmt.Fprintf(&page, "%-5s%-25s%s\n", method, path, r.about)
+		fmt.Fprintf(&page, "%-5s%-38s%s\n", method, path, r.about)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte(page.String()))
@@ -74,9 +86,9 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
 	health := s.params.Target.Health(ctx)
-	view := readiness{State: known(health.State), Parts: make([]partView, 0, len(health.Parts))}
+	view := readiness{State: stateOf(health.State), Parts: make([]partView, 0, len(health.Parts))}
 	for _, p := range health.Parts {
-		view.Parts = append(view.Parts, partView{p.Name, known(p.State), p.Message, p.Latency.Seconds()})
+		view.Parts = append(view.Parts, partView{p.Name, stateOf(p.State), p.Message, p.Latency.Seconds()})
 	}
 	code := http.StatusOK
 	if view.State == Unhealthy {
@@ -85,7 +97,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	answer(w, code, view)
 }
 
-func known(state string) string {
+func stateOf(state string) string {
 	if state == Healthy || state == Degraded {
 		return state
 	}
@@ -102,7 +114,7 @@ func (s *Server) transactionMode(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	s.params.Log.Info("reload requested", "client_addr", r.RemoteAddr)
-	if err := s.params.Target.Reload(); err != nil {
+	if err := s.params.Target.Reload(authorOf(r)); err != nil {
 		fail(w, http.StatusInternalServerError, "nothing was changed: "+err.Error())
 		return
 	}
