@@ -1,15 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
+	"os/user"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
@@ -18,13 +25,13 @@ const (
 	adminURLEnv     = "SLUICE_ADMIN_URL"
 	adminTokenEnv   = "SLUICE_ADMIN_TOKEN"
 	defaultAdminURL = "http://127.0.0.1:9930"
-	adminTimeout    = 30 * time.Second
-	maxAdminBytes   = 16 << 20 // 16 MiB, some ten times the longest report
+	adminTimeout    = 60 * time.Second
+	maxAnswerBytes  = 64 << 20 // 64 MiB: as many networks as a list may have
 )
 
-// adminFlag adds --admin to a command that talks to a running Sluice.
+// adminFlag adds --admin to a command that talks to a running Sluice, and to those below it.
 func adminFlag(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVar(to, "admin", cmp.Or(os.Getenv(adminURLEnv), defaultAdminURL), "`URL` of the admin address ("+adminURLEnv+")")
+	cmd.PersistentFlags().StringVar(to, "admin", cmp.Or(os.Getenv(adminURLEnv), defaultAdminURL), "`URL` of the admin address ("+adminURLEnv+")")
 }
 
 // adminURL reads the value of --admin.
@@ -36,44 +43,137 @@ func adminURL(text string) (*url.URL, error) {
 	return base, nil
 }
 
-// adminClient is a client without the proxy of the environment, which does not follow where it is sent.
-func adminClient() *http.Client {
+// direct is a client without the proxy of the environment, which does not follow where it is sent.
+func direct() *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// askAdmin reads what a running Sluice answers at path into answer.
-func askAdmin(ctx context.Context, base *url.URL, token, path string, answer any) error {
+// adminClient asks a running Sluice.
+type adminClient struct {
+	url, token, tenant string
+}
+
+// flags adds those that say whom to ask.
+func (c *adminClient) flags(cmd *cobra.Command) {
+	adminFlag(cmd, &c.url)
+	cmd.PersistentFlags().StringVar(&c.token, "token", "", "admin.token; better in "+adminTokenEnv+", since arguments are visible")
+}
+
+// tenantFlags adds flags, and the one that says about which tenant to ask.
+func (c *adminClient) tenantFlags(cmd *cobra.Command) {
+	c.flags(cmd)
+	cmd.PersistentFlags().StringVar(&c.tenant, "tenant", "", "`name` of the tenant; not needed if there is only one")
+}
+
+// call sends a request with body, nil for none, and reads the answer into view.
+//
+// Errors: *usageError if the arguments are to blame; else with the host.
+func (c *adminClient) call(ctx context.Context, method, path string, body, view any) error {
+	base, err := c.base()
+	if err != nil {
+		return err
+	}
+	err = c.ask(ctx, method, base.JoinPath("api/v1", path), body, view)
+	if _, ok := errors.AsType[*usageError](err); err == nil || ok {
+		return err
+	}
+	return fmt.Errorf("ask %s: %w", base.Host, err)
+}
+
+// base returns the URL to ask. The token is not sent to other machines in clear.
+func (c *adminClient) base() (*url.URL, error) {
+	base, err := adminURL(c.url)
+	if err != nil {
+		return nil, err
+	}
+	addr, _ := netip.ParseAddr(base.Hostname())
+	if base.Scheme == "http" && base.Hostname() != "localhost" && !addr.Unmap().IsLoopback() {
+		return nil, usagef("--admin: must begin with https, as the token would go to another machine in clear")
+	}
+	return base, nil
+}
+
+// ask is call to a URL.
+func (c *adminClient) ask(ctx context.Context, method string, to *url.URL, body, view any) error {
+	if c.tenant != "" {
+		to.RawQuery = url.Values{"tenant": {c.tenant}}.Encode()
+	}
+	var content io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(data)
+	}
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base.JoinPath(path).String(), nil)
+	request, err := http.NewRequestWithContext(ctx, method, to.String(), content)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", base.Host, err)
+		return err
 	}
-	if token != "" {
+	request.Header.Set("Content-Type", "application/json")
+	if token := cmp.Or(c.token, os.Getenv(adminTokenEnv)); token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	response, err := adminClient().Do(request)
+	if who, err := user.Current(); err == nil {
+		request.Header.Set("Sluice-Author", who.Username)
+	}
+	response, err := direct().Do(request)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", base.Host, err)
+		return err
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAdminBytes))
+	return read(response, view)
+}
+
+// read takes an answer apart.
+func read(response *http.Response, view any) error {
+	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes))
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", base.Host, err)
+		return err
 	}
+	if response.StatusCode >= 200 && response.StatusCode <= 299 {
+		return json.Unmarshal(data, view)
+	}
+	var problem struct{ Error string }
+	_ = json.Unmarshal(data, &problem) // if it is none, the status says it
 	switch {
 	case response.StatusCode == http.StatusUnauthorized:
-		return fmt.Errorf("ask %s: --token or %s must be its admin.token", base.Host, adminTokenEnv)
-	case response.StatusCode != http.StatusOK:
-		var problem struct{ Error string }
-		_ = json.Unmarshal(body, &problem) // if it is none, the status says it
-		return fmt.Errorf("ask %s: %s", base.Host, cmp.Or(problem.Error, response.Status))
+		return fmt.Errorf("--token or %s must be its admin.token", adminTokenEnv)
+	case problem.Error == "":
+		return errors.New(response.Status)
+	case response.StatusCode == http.StatusBadRequest, response.StatusCode == http.StatusNotFound:
+		return usagef("%s", plain(problem.Error))
 	}
-	if err := json.Unmarshal(body, answer); err != nil {
-		return fmt.Errorf("ask %s: %w", base.Host, err)
+	return errors.New(plain(problem.Error))
+}
+
+// plain returns text as a terminal may be shown it: in one line and without anything that it would obey.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
+}
+
+// word returns text for a column: in quotes if it would not be one word.
+func word(text string) string {
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) || r == '"' }) {
+		return strconv.Quote(text)
 	}
-	return nil
+	return text
+}
+
+// commandsOnly is what a command does that only has others below it.
+func commandsOnly(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return unknownArgument(args[0])
+	}
+	return usagef("a command is missing, one of %s; sluice %s --help says more", strings.Join(names(cmd), ", "), cmd.Name())
 }

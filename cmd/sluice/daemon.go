@@ -24,7 +24,10 @@ type daemon struct {
 	admin  *admin.Server // nil: there is none
 	cfg    atomic.Pointer[config.Config]
 
-	reloading sync.Mutex // held over a reload, which a signal and an operator may ask for at a time
+	reloading sync.Mutex // held over a reload, which a signal and an operator may ask for at a time; guards below
+	seen      digests    // the files, as the last reload has seen them
+	unwatch   func()     // ends the watch of files; nil: there is none
+	watchers  sync.WaitGroup
 }
 
 // serve runs Sluice until a signal ends it. It blocks until every client is gone, or cut off.
@@ -48,6 +51,10 @@ func serve(ctx context.Context, s source, version string, stderr io.Writer, sign
 	}
 	defer func() { _ = d.server.Close() }() // does nothing after a drain
 	d.announce(version)
+	defer d.stopWatching()
+	d.reloading.Lock()
+	d.rewatch(cfg, nil)
+	d.reloading.Unlock()
 	return d.run(ctx, signals)
 }
 

@@ -45,7 +45,7 @@ func askReady(ctx context.Context, base *url.URL) error {
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
-	response, err := adminClient().Do(request)
+	response, err := direct().Do(request)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}

@@ -12,6 +12,7 @@ func (d *daemon) Reload(by proxy.Author) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	before := d.cfg.Load()
+	seen := digestsOf(d.watched(before))
 	cfg, err := d.source.load()
 	if err != nil {
 		d.server.ReloadFailed(err)
@@ -19,6 +20,7 @@ func (d *daemon) Reload(by proxy.Author) error {
 		err = d.server.ReloadBy(cfg, by)
 	}
 	if err != nil {
+		d.seen = seen
 		for _, line := range lines(err) {
 			d.log.Error("configuration problem", "error", line)
 		}
@@ -33,6 +35,7 @@ func (d *daemon) Reload(by proxy.Author) error {
 		d.log.Warn("setting takes effect at the next start", "key", key)
 	}
 	d.checkDescriptors(cfg)
+	d.rewatch(cfg, seen)
 	return nil
 }
 

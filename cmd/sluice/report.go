@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
+	"net/http"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,46 +14,32 @@ import (
 )
 
 func newReport() *cobra.Command {
+	client := &adminClient{}
 	cmd := &cobra.Command{
-		Use:   "report",
+		Use:   "report transaction-mode",
 		Short: "Print what a running Sluice has observed",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownArgument(args[0])
-			}
-			return usagef("a report is missing: %s", strings.Join(names(cmd), ", "))
-		},
+		RunE:  commandsOnly,
 	}
-	cmd.AddCommand(newTransactionModeReport())
+	client.flags(cmd)
+	cmd.AddCommand(newTransactionModeReport(client))
 	return cmd
 }
 
-func newTransactionModeReport() *cobra.Command {
-	var admin, token string
-	cmd := &cobra.Command{
+func newTransactionModeReport(client *adminClient) *cobra.Command {
+	return &cobra.Command{
 		Use:   "transaction-mode",
 		Short: "Say what the clients of the session port would pin on the transaction port",
 		Long: "Prints what the session ports have seen, for tenants with observe_transaction_mode: true: statements\n" +
 			"that a transaction port would have to ask about, or for which it would keep a backend with one client.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			base, err := adminURL(admin)
-			if err != nil {
-				return err
-			}
-			if !cmd.Flags().Changed("token") {
-				token = os.Getenv(adminTokenEnv)
-			}
 			var report proxy.TransactionModeReport
-			if err := askAdmin(cmd.Context(), base, token, "api/v1/transaction-mode", &report); err != nil {
+			if err := client.call(cmd.Context(), http.MethodGet, "transaction-mode", nil, &report); err != nil {
 				return err
 			}
 			return printTransactionMode(cmd.OutOrStdout(), report)
 		},
 	}
-	adminFlag(cmd, &admin)
-	cmd.Flags().StringVar(&token, "token", "", "admin.token, if there is one (better "+adminTokenEnv+": arguments are visible)")
-	return cmd
 }
 
 func printTransactionMode(out io.Writer, report proxy.TransactionModeReport) error {

@@ -41,16 +41,22 @@ type service struct {
 // serveThrowaway starts both. The role app has the password secret.
 func serveThrowaway(t *testing.T, shutdownTimeout string) *service {
 	t.Helper()
-	postgres := throwawaypg.MustStart(t, throwawaypg.Options{})
-	if err := postgres.Exec(t.Context(), "CREATE ROLE app LOGIN PASSWORD 'secret'", "CREATE DATABASE app OWNER app"); err != nil {
-		t.Fatal(err)
-	}
-	s := &service{t: t, replace: []string{"PORT", fmt.Sprint(postgres.Port()), "TIMEOUT", shutdownTimeout}}
+	s := &service{t: t, replace: []string{"PORT", throwawayPort(t), "TIMEOUT", shutdownTimeout}}
 	s.folder = writeFiles(t, map[string]string{"users.txt": "\"app\" \"secret\"\n"})
 	s.configure(served, "info")
 	s.program = start(t, "serve", "--config", filepath.Join(s.folder, "sluice.yaml"))
 	s.stderr.await(t, 0, "sluice started")
 	return s
+}
+
+// throwawayPort starts a Postgres with the role and database app, and returns its port.
+func throwawayPort(t *testing.T) string {
+	t.Helper()
+	postgres := throwawaypg.MustStart(t, throwawaypg.Options{})
+	if err := postgres.Exec(t.Context(), "CREATE ROLE app LOGIN PASSWORD 'secret'", "CREATE DATABASE app OWNER app"); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(postgres.Port())
 }
 
 // configure writes the configuration file.
