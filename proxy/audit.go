@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 )
 
 // What the audit log tells of.
@@ -52,7 +54,7 @@ func (a Author) String() string {
 // audit is the record of who was let in, who was not, and who changed the policy: lines of JSON in a file of their own,
 // log.audit. It is safe for concurrent use. It writes at once, so that no loop may call it.
 type audit struct {
-	log   *slog.Logger
+	lines slog.Handler
 	fault *slog.Logger // is told when the file cannot be written
 
 	mu     sync.Mutex // guards below
@@ -62,7 +64,7 @@ type audit struct {
 
 func newAudit(fault *slog.Logger) *audit {
 	a := &audit{fault: fault}
-	a.log = slog.New(slog.NewJSONHandler(a, &slog.HandlerOptions{ReplaceAttr: auditKeys}))
+	a.lines = slog.NewJSONHandler(a, &slog.HandlerOptions{ReplaceAttr: auditKeys})
 	return a
 }
 
@@ -109,9 +111,12 @@ func (a *audit) on() bool {
 
 // note records an event. Keys and values alternate, as slog has them.
 func (a *audit) note(event string, attrs ...any) {
-	if a.on() {
-		a.log.Info(event, attrs...)
+	if !a.on() {
+		return
 	}
+	r := slog.NewRecord(time.Now(), slog.LevelInfo, event, 0)
+	r.Add(attrs...)
+	_ = a.lines.Handle(context.Background(), r) // Write has told
 }
 
 // Write implements io.Writer for the one line of an event.

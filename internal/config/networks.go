@@ -57,7 +57,7 @@ func (e *Entry) UnmarshalText(text []byte) (err error) {
 var (
 	errUntil    = errors.New("must have a time with a zone after until, such as 2026-12-31T18:00:00Z")
 	errEntry    = errors.New("must be a network such as 10.0.0.0/8, which until TIME and # comment may follow")
-	errSetName  = errors.New("the name of a set must consist of letters, digits, _, - and .")
+	errSetName  = errors.New("the name of a set must have letters, digits, _, - and . only")
 	errSetUntil = errors.New("a set does not expire as a whole: its entries may")
 	errComment  = errors.New("must be one line of valid text")
 )

@@ -101,9 +101,9 @@ sluice.yaml:3: network.allowed_cidrs[2]: must have a time with a zone after unti
 sluice.yaml:3: network.allowed_cidrs[3]: must have a time with a zone after until, such as 2026-12-31T18:00:00Z, got "10.0.0.0/8 until 2026-12-31"
 sluice.yaml:3: network.allowed_cidrs[4]: must be a network such as 10.0.0.0/8, which until TIME and # comment may follow, got "10.0.0.0/8 10.1.0.0/16"
 sluice.yaml:3: network.allowed_cidrs[0]: must be a network, or set() with the name of one of network_sets, got "set(none)"
-sluice.yaml:4: network.denied_cidrs[0]: the name of a set must consist of letters, digits, _, - and ., got "set()"
+sluice.yaml:4: network.denied_cidrs[0]: the name of a set must have letters, digits, _, - and . only, got "set()"
 sluice.yaml:4: network.denied_cidrs[1]: must not contain a zero byte, got "10.0.0.0/8 # \x01\x00"
-sluice.yaml:5: network_sets[0].name: the name of a set must consist of letters, digits, _, - and ., got "a b"
+sluice.yaml:5: network_sets[0].name: the name of a set must have letters, digits, _, - and . only, got "a b"
 sluice.yaml:5: network_sets[2].name: must be unique, network_sets[1].name is the same
 sluice.yaml:6: tenants[0].roles[0].network.allowed_cidrs[0]: must be a network, or set() with the name of one of network_sets, got "set(none)"
 sluice.yaml:6: tenants[0].databases[0].network.denied_cidrs[0]: must be a network, or set() with the name of one of network_sets, got "set(none)"`},
