@@ -217,3 +217,18 @@ func (k *keeper) write(sv *saved) error {
 	k.seen = data
 	return nil
 }
+
+// StateChanged reports whether the state file is another one than the API wrote or the last reload read.
+func (s *Server) StateChanged() bool {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	return s.keeper.changed()
+}
+
+// StateFile returns the path of the state file, empty if there is no state_dir.
+func (s *Server) StateFile() string {
+	if s.keeper.dir == nil {
+		return ""
+	}
+	return s.keeper.dir.Path(savedFile)
+}

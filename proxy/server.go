@@ -280,21 +280,6 @@ func (s *Server) ReloadBy(cfg *config.Config, by Author) (err error) {
 	return nil
 }
 
-// StateChanged reports whether the state file is another one than the API wrote or the last reload read.
-func (s *Server) StateChanged() bool {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	return s.keeper.changed()
-}
-
-// StateFile returns the path of the state file, empty if there is no state_dir.
-func (s *Server) StateFile() string {
-	if s.keeper.dir == nil {
-		return ""
-	}
-	return s.keeper.dir.Path(savedFile)
-}
-
 // ReloadFailed takes note of a reload that failed before it came to Reload: the configuration could not be loaded.
 func (s *Server) ReloadFailed(err error) { s.metrics.Reloaded(err) }
 
