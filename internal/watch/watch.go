@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 const (
 	watchQuiet = 200 * time.Millisecond // files that belong together are written one after the other
+	maxFollow  = 5                      // how often folders are looked for that go on changing
 	watchDelay = 2 * time.Second        // however busy the folder, a change is told of after this long
 )
 
@@ -82,8 +84,20 @@ func (w *watch) concerns(event fsnotify.Event) bool {
 // refresh follows links and folders to where they lead now, and then has the files looked at.
 func (w *watch) refresh() { w.changed(w.follow()) }
 
-// follow watches the folders in which the files are now, and stops watching those in which they were.
-func (w *watch) follow() error {
+// follow watches the folders in which the files are now, and stops watching those in which they were. It looks again until
+// they are where they were looked for: a link that was swapped before its folder was watched is told of by no event.
+func (w *watch) follow() (err error) {
+	for range maxFollow {
+		before := w.folders
+		if err = w.followOnce(); err == nil && maps.Equal(before, w.folders) {
+			return nil
+		}
+	}
+	return err
+}
+
+// followOnce is follow for where the files are at one moment.
+func (w *watch) followOnce() error {
 	above, err := w.locate()
 	problems := []error{err}
 	for _, folder := range w.notify.WatchList() {
