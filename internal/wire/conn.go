@@ -61,17 +61,35 @@ func (c *Conn) ReadMessage(maxBody int) (typ byte, body []byte, err error) {
 	if n > maxBody {
 		return typ, nil, c.readError(fmt.Errorf("%w: %q with %d bytes, at most %d", ErrTooLarge, typ, n, maxBody))
 	}
-	if cap(c.buf) < n {
-		c.buf = make([]byte, n)
-	}
-	body = c.buf[:n]
-	if _, err := io.ReadFull(c.nc, body); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
+	body, err = readBody(c.nc, c.buf, n)
+	c.buf = body
+	if err != nil {
 		return typ, nil, c.readError(err)
 	}
 	return typ, body, nil
+}
+
+// firstRead is what is made room for on nothing but the peer's announcement.
+const firstRead = 1 << 10 // 1 KiB: nearly all messages of a login
+
+// readBody reads n bytes, into buf as far as that has room. It makes room as they come: who announces much and sends
+// nothing costs nothing.
+func readBody(r io.Reader, buf []byte, n int) ([]byte, error) {
+	buf = buf[:0]
+	for len(buf) < n {
+		if len(buf) == cap(buf) {
+			buf = append(make([]byte, 0, min(n, max(firstRead, 4*len(buf)))), buf...)
+		}
+		m, err := io.ReadFull(r, buf[len(buf):min(n, cap(buf))])
+		buf = buf[:len(buf)+m]
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return buf, err
+		}
+	}
+	return buf, nil
 }
 
 // Queue encodes the messages, to be written with what is sent next. Errors: *Error.

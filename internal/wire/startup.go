@@ -32,6 +32,12 @@ const (
 // would announce hundreds of megabytes.
 const tlsHandshake = 0x16
 
+// How the headers of the PROXY protocol begin: as lengths, hundreds of megabytes too.
+const (
+	proxyV1 = "PROX"
+	proxyV2 = "\r\n\r\n"
+)
+
 // ErrStartup is a start-up packet that cannot be understood.
 var ErrStartup = errors.New("invalid startup packet")
 
@@ -89,15 +95,15 @@ func ReadRequest(nc net.Conn) (*Request, error) {
 	if h[0] == tlsHandshake {
 		return &Request{Kind: DirectTLS, Head: h[:]}, nil
 	}
+	if string(h[:]) == proxyV1 || string(h[:]) == proxyV2 {
+		return nil, fmt.Errorf("%w: a PROXY protocol header is not accepted from this address", ErrStartup)
+	}
 	n := binary.BigEndian.Uint32(h[:])
 	if n < 8 || n > maxStartup {
 		return nil, fmt.Errorf("%w: invalid length %d", ErrStartup, n)
 	}
-	body := make([]byte, n-4)
-	if _, err := io.ReadFull(nc, body); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
+	body, err := readBody(nc, nil, int(n-4))
+	if err != nil {
 		return nil, err
 	}
 	return parseRequest(body)
