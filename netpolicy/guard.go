@@ -28,13 +28,16 @@ const (
 	maxSources  = 16384 // addresses with failures
 	maxAccounts = 4096  // roles with failures, whether they exist or not
 	maxHomes    = 10000 // roles that have logged in
-	maxNetworks = 32    // networks that a role has logged in from
+	maxNetworks = 64    // addresses that a role has logged in from
 	maxBans     = 10000
 	maxRoleName = 63 // bytes of a role's name that count: Postgres keeps no more
 )
 
-// homeAge is how long a network from which a role has logged in counts as one that it normally comes from.
+// homeAge is how long an address from which a role has logged in counts as one that it normally comes from.
 const homeAge = 30 * 24 * time.Hour
+
+// homeBits is how long the IPv4 network around such an address is, within which the role's failures elsewhere delay nobody.
+const homeBits = 24
 
 // Limits say what a Guard does about failed logins.
 type Limits struct {
@@ -69,15 +72,15 @@ type Verdict struct {
 }
 
 // Guard counts failed logins and decides how long the next ones wait and which addresses are banned. It knows nothing of
-// right passwords but that a role has logged in from a network: there the role is never banned, and waits for a second at
-// the most, whatever others do.
+// right passwords but where a role has logged in from. From these addresses the role is never banned and waits for a second
+// at the most, whatever others do there; from the networks around them it does not wait for what is done elsewhere.
 //
 // It is safe for concurrent use, holds bounded memory, and takes the time from its callers.
 type Guard struct {
 	mu       sync.Mutex // guards below
 	limits   Limits
 	sources  map[source]*suspect
-	accounts map[account]*recent // failures from networks that are not the role's homes
+	accounts map[account]*recent // failures from elsewhere than the role's homes
 	homes    map[account]*homes
 	bans     map[source]*Ban
 }
@@ -150,6 +153,9 @@ func (g *Guard) Ask(a Attempt, patience time.Duration, now time.Time) Verdict {
 		return Verdict{Wait: min(patience, delay(h.failures.count(now, g.limits.Window), maxHomeDelay))}
 	}
 	elsewhere := g.accounts[a.account()].count(now, g.limits.Window) - freeFailures
+	if g.homes[a.account()].near(a.Addr, now) {
+		elsewhere = 0
+	}
 	if g.spared(a.Addr) {
 		return Verdict{Wait: min(patience, delay(elsewhere, maxHomeDelay))}
 	}
@@ -239,7 +245,7 @@ func (g *Guard) Succeeded(a Attempt, now time.Time) {
 		keep(g.homes, maxHomes, func(x, y *homes) bool { return x.last.Before(y.last) })
 		g.homes[k] = h
 	}
-	h.see(networkOf(a.Addr, 24), now)
+	h.see(Source(a.Addr), now)
 }
 
 // Bans returns the bans of now, those that end first in front.
@@ -305,13 +311,9 @@ func (g *Guard) spared(addr netip.Addr) bool {
 	return !addr.IsValid() || canonical(addr).IsLoopback() || g.limits.Never.Contains(addr)
 }
 
-// home returns the attempt's network among those that the role normally comes from, nil if it is none. g.mu is held.
+// home returns the attempt's address among those that the role normally comes from, nil if it is none. g.mu is held.
 func (g *Guard) home(a Attempt, now time.Time) *home {
-	h := g.homes[a.account()]
-	if h == nil || !a.Addr.IsValid() {
-		return nil
-	}
-	return h.find(networkOf(a.Addr, 24), now)
+	return g.homes[a.account()].find(Source(a.Addr), now)
 }
 
 func (a Attempt) source() source { return source{a.Tenant, Source(a.Addr)} }

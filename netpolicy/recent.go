@@ -62,7 +62,7 @@ func (r *recent) last() int64 {
 	return 0
 }
 
-// homes are the networks that a role has logged in from.
+// homes are the addresses that a role has logged in from. A nil homes has none.
 type homes struct {
 	networks []home
 	last     time.Time // of the role's logins
@@ -70,12 +70,15 @@ type homes struct {
 
 // home is one of them, with the role's failures from there.
 type home struct {
-	network  netip.Prefix
+	network  netip.Prefix // see Source
 	last     time.Time
 	failures recent
 }
 
 func (h *homes) find(network netip.Prefix, now time.Time) *home {
+	if h == nil {
+		return nil
+	}
 	for i := range h.networks {
 		if n := &h.networks[i]; n.network == network && now.Sub(n.last) < homeAge {
 			return n
@@ -84,7 +87,18 @@ func (h *homes) find(network netip.Prefix, now time.Time) *home {
 	return nil
 }
 
-// see notes a login from the network. Of too many networks the one that was not used for longest is forgotten.
+// near reports whether addr is in the network around one of them.
+func (h *homes) near(addr netip.Addr, now time.Time) bool {
+	if h == nil || !addr.IsValid() {
+		return false
+	}
+	around := networkOf(addr, homeBits)
+	return slices.ContainsFunc(h.networks, func(n home) bool {
+		return now.Sub(n.last) < homeAge && around.Contains(n.network.Addr())
+	})
+}
+
+// see notes a login from the address. Of too many the one that was not used for longest is forgotten.
 func (h *homes) see(network netip.Prefix, now time.Time) {
 	h.last = now
 	i := slices.IndexFunc(h.networks, func(n home) bool { return n.network == network })
