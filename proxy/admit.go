@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -38,7 +37,14 @@ type admission struct {
 	tlsConn *tls.Conn
 	shown   *x509.Certificate // the server certificate of the TLS session; nil without TLS
 	keyLen  int               // of the key for cancelling
+	claimed string            // the tenant that the client asks for, whether there is one or not
+	proving bool              // counted by Server.proving
 	entered bool              // counted by caps
+	telling bool              // counted by crowd.tell
+
+	end     context.CancelCauseFunc // ends the login, from elsewhere
+	waiting bool                    // is in the crowd; guarded by crowd.mu, as place
+	place   int
 }
 
 // admit takes a connection from its first byte to a session on a loop, or refuses it.
@@ -55,25 +61,39 @@ func (s *Server) admit(nc net.Conn, ln *listener) {
 			a.refuse(&endError{reason: ReasonInternalError, err: fmt.Errorf("panic: %v", v)})
 		}
 	}()
-	ctx, cancel := context.WithTimeout(s.ctx, a.state.cfg.Limits.LoginTimeout)
+	life, end := context.WithCancelCause(s.ctx) // the server's end is every login's
+	defer end(nil)
+	a.end = end
+	ctx, cancel := context.WithTimeout(life, a.state.cfg.Limits.LoginTimeout)
 	defer cancel()
 	_ = nc.SetDeadline(time.Now().Add(a.state.cfg.Limits.LoginTimeout))
-	stop := context.AfterFunc(s.ctx, func() { _ = nc.SetDeadline(time.Now()) }) // the server's end is every login's
+	stop := context.AfterFunc(life, func() { _ = nc.SetDeadline(time.Now()) })
+	defer stop()
 	e := a.run(ctx)
 	stop()
-	if e != nil {
-		a.refuse(e)
+	if e == nil {
+		return
 	}
+	if errors.Is(context.Cause(life), errCrowdedOut) {
+		e = &endError{reason: ReasonCrowdedOut}
+	}
+	a.refuse(e)
 }
 
 // run is the life of a client up to its adoption.
 func (a *admission) run(ctx context.Context) *endError {
-	a.identify()
+	if e := a.identify(); e != nil {
+		return e
+	}
 	if !a.unix {
-		if err := a.state.policy.CheckAddr(a.addr.Addr()); err != nil {
+		if err := a.state.policy.CheckAddr(a.ruled()); err != nil {
 			_ = a.nc.Close()
 			return &endError{reason: ReasonDeniedAddress, err: err}
 		}
+	}
+	limits := &a.state.cfg.Limits
+	if e := a.srv.crowd.arrive(a, crowdLimits{limits.MaxClientsPerAddress, limits.MaxConnectionRatePerAddress}, time.Now()); e != nil {
+		return a.mayTell(e)
 	}
 	r, e := a.negotiate(ctx)
 	if e != nil {
@@ -86,21 +106,12 @@ func (a *admission) run(ctx context.Context) *endError {
 	return a.login(ctx, r)
 }
 
-// identify notes where the client comes from.
-func (a *admission) identify() {
-	if tcp, ok := a.nc.RemoteAddr().(*net.TCPAddr); ok {
-		ap := tcp.AddrPort()
-		a.addr = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		return
-	}
-	a.unix = true
-}
-
 // resolve finds the tenant: by the suffix of the user name, the TLS server name and the options, which must agree.
 func (a *admission) resolve(st *startup) (*tenantState, *endError) {
 	a.role = st.user
 	var named []string
 	if i := strings.LastIndexByte(st.user, '.'); i > 0 {
+		a.claimed = st.user[i+1:]
 		if t := a.state.tenants[strings.ToLower(st.user[i+1:])]; t != nil && t.cfg.Name == st.user[i+1:] {
 			named = append(named, t.cfg.Name)
 			a.role = st.user[:i]
@@ -114,6 +125,9 @@ func (a *admission) resolve(st *startup) (*tenantState, *endError) {
 		}
 	}
 	named = append(named, st.tenants...)
+	if len(named) > 0 {
+		a.claimed = named[0]
+	}
 	var ts *tenantState
 	switch {
 	case len(named) == 0 && a.state.only != nil:
@@ -166,7 +180,7 @@ func (a *admission) checkPolicy() (now, later *endError) {
 	case netpolicy.AddressDenied:
 		return &endError{reason: ReasonDeniedAddress, err: err, message: fmt.Sprintf(
 			"connection from address %s to the %s port%s is not allowed for user %q, database %q, %s",
-			a.addr.Addr(), a.mode, a.port(), a.role, a.database, encryption)}, nil
+			a.seenAs(), a.mode, a.port(), a.role, a.database, encryption)}, nil
 	case netpolicy.TLSRequired:
 		return &endError{reason: ReasonTLSRequired, err: err}, nil
 	case netpolicy.ModeDenied:
@@ -188,8 +202,15 @@ func (a *admission) port() string {
 
 // refuse ends an attempt: counted, logged, and answered if that can be understood.
 func (a *admission) refuse(e *endError) {
+	a.srv.crowd.leave(a)
 	if a.entered {
 		a.srv.caps.leave(&a.facts)
+	}
+	if a.proving {
+		a.srv.proving.Add(-1)
+	}
+	if a.telling {
+		defer a.srv.crowd.told(a.source())
 	}
 	if errors.Is(e.err, errQuiet) {
 		_ = a.nc.Close()

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// caps counts clients and refuses those above a limit. It counts from the start-up packet on, so that logins under way
-// cannot exceed a limit either.
+// caps counts clients and refuses those above a limit. It counts those who have shown who they are: else who only says so
+// could use a limit up.
 type caps struct {
 	mu        sync.Mutex // guards below
 	total     int
@@ -35,18 +35,28 @@ func newCaps() *caps {
 func (f *facts) tenantCap() capKey   { return capKey{f.tenant, f.mode, ""} }
 func (f *facts) roleCap() capKey     { return capKey{f.tenant, f.mode, f.role} }
 func (f *facts) databaseCap() capKey { return capKey{f.tenant, f.mode, f.database} }
-func (f *facts) addressCap() netip.Addr {
-	if f.unix {
-		return netip.Addr{}
-	}
-	return f.addr.Addr().Unmap()
-}
 
 // enter counts a client. What it returns is nil, or the refusal of a client above a limit, which is not counted.
 func (c *caps) enter(f *facts, l capLimits) *endError {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	addr := f.addressCap()
+	if e := c.refusal(f, l); e != nil {
+		return e
+	}
+	c.add(f, f.source(), 1)
+	return nil
+}
+
+// full returns the refusal that enter would give now; nil: none.
+func (c *caps) full(f *facts, l capLimits) *endError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refusal(f, l)
+}
+
+// refusal is full. c.mu is held.
+func (c *caps) refusal(f *facts, l capLimits) *endError {
+	addr := f.source()
 	for _, limit := range []struct {
 		reason   Reason
 		n, limit int
@@ -66,7 +76,6 @@ func (c *caps) enter(f *facts, l capLimits) *endError {
 			}
 		}
 	}
-	c.add(f, addr, 1)
 	return nil
 }
 
@@ -74,7 +83,7 @@ func (c *caps) enter(f *facts, l capLimits) *endError {
 func (c *caps) leave(f *facts) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.add(f, f.addressCap(), -1)
+	c.add(f, f.source(), -1)
 }
 
 func (c *caps) add(f *facts, addr netip.Addr, n int) {

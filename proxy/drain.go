@@ -18,7 +18,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, sh := range s.shards {
 		sh.loop.Post(sh.endFreeSessions)
 	}
-	err := s.await(ctx, func() bool { return s.caps.count() == 0 })
+	err := s.await(ctx, func() bool { return s.clients() == 0 })
 	s.finish()
 	return err
 }

@@ -46,6 +46,7 @@ type harness struct {
 	postgres *pgscript.Server
 	srv      *proxy.Server
 	log      *logBuffer
+	json     *logBuffer // the same
 }
 
 // logBuffer is a log that can be read while it is written.
@@ -95,11 +96,12 @@ func newHarness(t *testing.T, o pgscript.Options, ch change) *harness {
 // newHarnessOn is newHarness with another way to Postgres.
 func newHarnessOn(t *testing.T, o pgscript.Options, ch change, dial func(n *memnet.Network) dialFunc) *harness {
 	t.Helper()
-	h := &harness{t: t, network: memnet.New(), log: &logBuffer{}}
+	h := &harness{t: t, network: memnet.New(), log: &logBuffer{}, json: &logBuffer{}}
 	h.postgres = pgscript.Serve(h.network.Listen(postgresAddress), o)
 	t.Cleanup(h.postgres.Close)
+	debug := &slog.HandlerOptions{Level: slog.LevelDebug}
 	srv, err := proxy.New(settings(ch), proxy.Options{
-		Log:    slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:    slog.New(slog.NewMultiHandler(slog.NewTextHandler(h.log, debug), slog.NewJSONHandler(h.json, debug))),
 		Listen: func(_, address string) (net.Listener, error) { return h.network.Listen(address), nil },
 		Dial:   proxy.DialFunc(dial(h.network)),
 		Loops:  3,

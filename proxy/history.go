@@ -45,7 +45,7 @@ func (h *history) note(f *facts, now time.Time) {
 	if f.unix {
 		return
 	}
-	key := historyKey{tenant: f.tenant, role: f.role, database: f.database, mode: f.mode, tls: f.tls, network: networkOf(f.addr.Addr())}
+	key := historyKey{tenant: f.tenant, role: f.role, database: f.database, mode: f.mode, tls: f.tls, network: netpolicy.Source(f.ruled())}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e := h.byKey[key]; e != nil {
@@ -69,14 +69,4 @@ func (h *history) all() []historyEntry {
 		entries = append(entries, *e.Value.(*historyEntry))
 	}
 	return entries
-}
-
-// networkOf returns the network that addr is remembered by.
-func networkOf(addr netip.Addr) netip.Prefix {
-	addr = addr.Unmap().WithZone("")
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = 64
-	}
-	return netip.PrefixFrom(addr, bits).Masked()
 }

@@ -167,7 +167,7 @@ func (s *Server) acceptLoop(ln *listener) {
 			}
 			continue
 		}
-		if int(s.logins.Load())+s.caps.count() >= s.state.Load().cfg.Limits.MaxClients+overLimit {
+		if int(s.logins.Load())+s.caps.count() >= s.state.Load().cfg.Limits.MaxClients+overLimit && !s.crowd.makeRoom() {
 			_ = nc.Close() // a flood: nobody is told anything
 			s.metrics.Refused("", string(ln.cfg().Mode), ReasonTooManyClients.String())
 			continue

@@ -38,6 +38,8 @@ func (a *admission) login(ctx context.Context, r *wire.Request) *endError {
 	if a.srv.draining.Load() {
 		return &endError{reason: ReasonDraining}
 	}
+	a.proving = true
+	a.srv.proving.Add(1)
 	wc := wire.NewConn(a.nc, wire.Client)
 	a.wc = wc
 	if n := negotiation(r, st); n != nil {
@@ -53,17 +55,23 @@ func (a *admission) login(ctx context.Context, r *wire.Request) *endError {
 	if now != nil {
 		return now
 	}
-	if e := a.srv.caps.enter(&a.facts, a.state.caps(ts, &a.facts)); e != nil {
+	limits := a.state.caps(ts, &a.facts)
+	if e := a.srv.caps.full(&a.facts, limits); e != nil {
 		return e
 	}
-	a.entered = true
 	cred, e := a.authenticate(ctx, wc, ts.auth)
 	switch {
 	case e != nil:
 		return e
+	case !a.srv.crowd.leave(a):
+		return &endError{reason: ReasonCrowdedOut}
 	case later != nil:
 		return later
 	}
+	if e := a.srv.caps.enter(&a.facts, limits); e != nil {
+		return e
+	}
+	a.entered = true
 	if e := a.open(ctx, wc, ts, st, cred); e != nil {
 		return e
 	}
@@ -86,11 +94,16 @@ func (a *admission) stranger(ctx context.Context, wc *wire.Conn) *endError {
 
 // authenticate has the client prove its role.
 func (a *admission) authenticate(ctx context.Context, wc *wire.Conn, au *auth.Authenticator) (auth.Credential, *endError) {
-	cred, err := au.Authenticate(ctx, wc, a.authPeer())
-	if err == nil {
-		return cred, nil
+	if e := a.passGuard(ctx); e != nil {
+		return auth.Credential{}, e
 	}
-	if errors.Is(err, auth.ErrAuthFailed) || errors.Is(err, auth.ErrIdentity) {
+	cred, err := au.Authenticate(ctx, wc, a.authPeer())
+	switch {
+	case err == nil:
+		return cred, nil
+	case errors.Is(err, auth.ErrAuthFailed):
+		a.guessed()
+	case errors.Is(err, auth.ErrIdentity):
 		a.srv.metrics.LoginFailed(a.tenant, a.role)
 	}
 	return cred, a.unproved(err)
@@ -99,7 +112,7 @@ func (a *admission) authenticate(ctx context.Context, wc *wire.Conn, au *auth.Au
 // authPeer is what is known of the client before it is asked.
 func (a *admission) authPeer() auth.Peer {
 	p := auth.Peer{
-		Role: a.role, TLS: a.tls, Secure: a.unix || a.addr.Addr().IsLoopback(), ChannelBinding: auth.EndPointBinding(a.shown),
+		Role: a.role, TLS: a.tls, Secure: a.local(), ChannelBinding: auth.EndPointBinding(a.shown),
 	}
 	if a.unix {
 		p.User = func() (string, error) { return peerUser(a.nc) }
@@ -177,7 +190,8 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 	if !s.lane.loop.Post(func() { s.start(nc, first) }) {
 		return &endError{reason: ReasonDraining}
 	}
-	a.entered = false // the session counts now
+	a.srv.guard.Succeeded(a.attempt(), time.Now())
+	a.srv.proving.Add(-1)
 	return nil
 }
 

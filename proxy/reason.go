@@ -22,6 +22,8 @@ const (
 	ReasonFeatureNotSupported
 	ReasonInvalidStartup
 	ReasonDeniedAddress
+	ReasonBannedAddress
+	ReasonTooManyFailedLogins
 	ReasonDeniedPolicy
 	ReasonTLSRequired
 	ReasonAuthFailed
@@ -34,6 +36,8 @@ const (
 	ReasonTooManyClientsForRole
 	ReasonTooManyClientsForDatabase
 	ReasonTooManyClientsFromAddress
+	ReasonConnectionRateFromAddress
+	ReasonCrowdedOut
 	ReasonPoolWaitTimeout
 	ReasonTooManyPinned
 	ReasonBackendUnreachable
@@ -75,6 +79,8 @@ var reasons = [numReasons]reasonRow{
 	ReasonFeatureNotSupported:       {"feature_not_supported", "FATAL", "0A000", slog.LevelInfo, "not supported by Sluice", "Connect directly to PostgreSQL for this.", "replication, or a protocol version before 3.0"},
 	ReasonInvalidStartup:            {"invalid_startup", "FATAL", "28000", slog.LevelInfo, "no PostgreSQL user name specified in startup packet", "", "the start-up packet names no user, or two tenants that disagree"},
 	ReasonDeniedAddress:             {"denied_address", "FATAL", "28000", slog.LevelInfo, "", "Ask the operator to add this address to the allowed networks.", "no rule admits the address; the message names the address as it was seen, and the port"},
+	ReasonBannedAddress:             {"banned_address", "FATAL", "28000", slog.LevelInfo, "", "", "too many failed logins from the address; the hint has the ban's end; nothing is sent in a flood"},
+	ReasonTooManyFailedLogins:       {"too_many_failed_logins", "FATAL", "53300", slog.LevelInfo, "", "Check the password, and try again in a moment.", "failed logins delay the next ones from the address, and this one for longer than limits.login_timeout; nothing is sent in a flood"},
 	ReasonDeniedPolicy:              {"denied_policy", "FATAL", "28000", slog.LevelInfo, "", "", "the role may not log in here: not listed, or not in this mode"},
 	ReasonTLSRequired:               {"tls_required", "FATAL", "28000", slog.LevelInfo, "connection requires TLS", "Connect with sslmode=require.", "the tenant takes clients with TLS only, or the login would send a password in clear"},
 	ReasonAuthFailed:                {"auth_failed", "FATAL", "28P01", slog.LevelWarn, "", "", "wrong password or unknown role, which look the same"},
@@ -87,6 +93,8 @@ var reasons = [numReasons]reasonRow{
 	ReasonTooManyClientsForRole:     {"too_many_clients_for_role", "FATAL", "53300", slog.LevelWarn, "", "Close idle connections of this role, or ask the operator to raise its max_clients.", "the role's max_clients is reached in this mode"},
 	ReasonTooManyClientsForDatabase: {"too_many_clients_for_database", "FATAL", "53300", slog.LevelWarn, "", "Close idle connections to this database, or ask the operator to raise its max_clients.", "the database's max_clients is reached in this mode"},
 	ReasonTooManyClientsFromAddress: {"too_many_clients_from_address", "FATAL", "53300", slog.LevelWarn, "", "Close idle connections from this address, or ask the operator to raise limits.max_clients_per_address.", "limits.max_clients_per_address is reached"},
+	ReasonConnectionRateFromAddress: {"connection_rate_from_address", "FATAL", "53300", slog.LevelInfo, "", "Keep connections open instead of opening new ones, or ask the operator to raise limits.max_connection_rate_per_address.", "connections come faster from the address than limits.max_connection_rate_per_address; nothing is sent in a flood"},
+	ReasonCrowdedOut:                {"crowded_out", "", "", slog.LevelInfo, "", "", "the process had no room left, and the login that was not over was one of many from its address"},
 	ReasonPoolWaitTimeout:           {"pool_wait_timeout", "FATAL", "53300", slog.LevelWarn, "", "Keep transactions short, or ask the operator to raise pool_size.", "no backend was free within pool_wait_timeout"},
 	ReasonTooManyPinned:             {"too_many_pinned", "FATAL", "53300", slog.LevelWarn, "", "Use the session port for clients that keep state in their session.", "more sessions than max_pinned hold something that keeps them on their backend"},
 	ReasonBackendUnreachable:        {"backend_unreachable", "FATAL", "57P03", slog.LevelError, "the database system is not reachable", "Try again in a moment.", "connecting to Postgres, or logging in, failed for connect_timeout"},

@@ -23,6 +23,7 @@ import (
 	"sluice/internal/config"
 	"sluice/internal/loop"
 	"sluice/internal/metrics"
+	"sluice/netpolicy"
 	"sluice/pool"
 )
 
@@ -60,6 +61,8 @@ type Server struct {
 	state   atomic.Pointer[state]
 	shards  []*shard
 	caps    *caps
+	crowd   *crowd
+	guard   *netpolicy.Guard
 	cancels *cancels
 	census  census
 	moves   atomic.Uint64 // of sessions between parts of pools
@@ -67,6 +70,7 @@ type Server struct {
 	history *history
 	nextID  atomic.Uint64
 	logins  atomic.Int64 // connections on their way to be sessions
+	proving atomic.Int64 // of these, those that have said who they are
 
 	ctx      context.Context // ends when the server does
 	cancel   context.CancelFunc
@@ -92,7 +96,8 @@ type Server struct {
 func New(cfg *config.Config, o Options) (*Server, error) {
 	s := &Server{
 		log: o.Log, level: o.Level, version: o.Version, began: time.Now(),
-		caps: newCaps(), cancels: newCancels(), closed: make(chan struct{}), reloaded: make(chan struct{}, 1),
+		caps: newCaps(), crowd: newCrowd(), guard: netpolicy.NewGuard(guardLimits(cfg.Bans)), cancels: newCancels(),
+		closed: make(chan struct{}), reloaded: make(chan struct{}, 1),
 		audit: newAudit(o.Log), history: newHistory(), rewound: make(chan struct{}, 1),
 	}
 	if s.listen = o.Listen; s.listen == nil {
@@ -183,6 +188,7 @@ func (s *Server) Serve() error {
 // use makes st the state that counts, and has what lives take it over.
 func (s *Server) use(st *state) {
 	before := s.state.Swap(st)
+	s.guard.SetLimits(guardLimits(st.cfg.Bans))
 	if s.level != nil {
 		_ = s.level.UnmarshalText([]byte(st.cfg.Log.Level)) // validated with the configuration
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,9 @@ import (
 // source is what the metrics read at each scrape.
 type source struct{ s *Server }
 
+// clients returns how many clients there are, those that log in and have said as whom included.
+func (s *Server) clients() int { return int(s.proving.Load()) + s.caps.count() }
+
 // PoolStats implements metrics.Source.
 func (src source) PoolStats() []pool.Stats { return src.s.poolStats() }
 
@@ -24,8 +28,14 @@ func (src source) Process() metrics.Process {
 	s := src.s
 	st := s.state.Load()
 	p := metrics.Process{
-		Version: s.version, Clients: s.caps.count(), MaxClients: st.cfg.Limits.MaxClients, Draining: s.draining.Load(), Loops: len(s.shards),
+		Version: s.version, Clients: s.clients(), MaxClients: st.cfg.Limits.MaxClients, Draining: s.draining.Load(), Loops: len(s.shards),
 		CertificateExpiry: st.tls.Expiry(), Moves: s.moves.Load(),
+	}
+	p.Bans = make(map[string]int)
+	for _, b := range s.guard.Bans(time.Now()) {
+		if !strings.HasPrefix(b.Tenant, "?") {
+			p.Bans[b.Tenant]++
+		}
 	}
 	for _, ts := range st.tenants {
 		used, limit := ts.budget.Used()

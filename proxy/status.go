@@ -69,7 +69,7 @@ type BackendStatus struct {
 func (s *Server) Status() Status {
 	out := Status{
 		Version: s.version, Uptime: time.Since(s.began).Seconds(), Draining: s.draining.Load(),
-		Clients: s.caps.count(), Listeners: s.Listeners(), Tenants: []TenantStatus{},
+		Clients: s.clients(), Listeners: s.Listeners(), Tenants: []TenantStatus{},
 	}
 	pools := s.poolStats()
 	slices.SortFunc(pools, func(x, y pool.Stats) int { return cmp.Compare(x.Key.String(), y.Key.String()) })

@@ -29,6 +29,9 @@ func (k *checker) listeners() {
 			}
 			addresses[i] = a.key()
 		}
+		if len(l.ProxyProtocolFrom) > 0 && strings.HasPrefix(l.Address, "/") {
+			k.add(at+".proxy_protocol_from", "has no meaning on a Unix socket, whose clients have no address")
+		}
 		for j, name := range l.Tenants {
 			if !k.hasTenant(name) {
 				k.add(item(at+".tenants", j), "must be the name of a tenant, %s", k.got(item(at+".tenants", j), name))

@@ -116,15 +116,16 @@ type Log struct {
 
 // Limits are those of the whole process.
 type Limits struct {
-	MaxClients           int           `key:"max_clients" doc:"client connections over all listeners; checked against the file-descriptor limit at start" unit:"connections" default:"10000" min:"1" max:"10000000" reload:"live"`
-	MaxClientsPerAddress int           `key:"max_clients_per_address" doc:"client connections from one address; 0: no limit" unit:"connections" min:"0" max:"10000000" reload:"live"`
-	LoginTimeout         time.Duration `key:"login_timeout" doc:"from the connection to the end of its login" unit:"duration" default:"15s" min:"1ms" reload:"live"`
+	MaxClients                  int           `key:"max_clients" doc:"client connections over all listeners; checked against the file-descriptor limit at start" unit:"connections" default:"10000" min:"1" max:"10000000" reload:"live"`
+	MaxClientsPerAddress        int           `key:"max_clients_per_address" doc:"client connections from one address, an IPv6 one being its /64, and as many that log in; 0: no limit" unit:"connections" min:"0" max:"10000000" reload:"live"`
+	MaxConnectionRatePerAddress int           `key:"max_connection_rate_per_address" doc:"new connections a second from one address, over ten seconds; 0: no limit" unit:"connections a second" min:"0" max:"1000000" reload:"live"`
+	LoginTimeout                time.Duration `key:"login_timeout" doc:"from the connection to the end of its login" unit:"duration" default:"15s" min:"1ms" reload:"live"`
 }
 
 // Bans is what happens after wrong passwords.
 type Bans struct {
-	After  int            `key:"after" doc:"wrong passwords until an address is banned; 0: delays only" min:"0" max:"1000000" reload:"live"`
-	Window time.Duration  `key:"window" doc:"how long a wrong password is counted" unit:"duration" default:"5m" min:"0s" reload:"live"`
-	For    time.Duration  `key:"for" doc:"how long a ban lasts" unit:"duration" default:"10m" min:"0s" reload:"live"`
-	Never  []netip.Prefix `key:"never" doc:"addresses that are never banned" unit:"CIDRs" reload:"live"`
+	After  int            `key:"after" doc:"wrong passwords until an address is banned from a tenant, an IPv6 one with its /64; 0: delays only" min:"0" max:"1000000" reload:"live"`
+	Window time.Duration  `key:"window" doc:"how long a wrong password is counted" unit:"duration" default:"5m" min:"1s" max:"24h" reload:"live"`
+	For    time.Duration  `key:"for" doc:"how long a ban lasts" unit:"duration" default:"10m" min:"1s" max:"8760h" reload:"live"`
+	Never  []netip.Prefix `key:"never" doc:"addresses that are never banned; those of this machine never are" unit:"CIDRs" reload:"live"`
 }

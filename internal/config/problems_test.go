@@ -122,6 +122,7 @@ listeners:
   - {name: f, address: ":7000", mode: session}
   - {name: g, address: "127.0.0.1:0", mode: session}
   - {name: h, address: "127.0.0.1:0", mode: session}
+  - {name: i, address: /run/i, mode: session, proxy_protocol_from: [10.0.0.0/8]}
 `, `
 sluice.yaml:3: listeners[0].mode: must be one of session, transaction, got "sesion"
 sluice.yaml:4: listeners[1].name: must be unique, listeners[0].name is the same
@@ -132,7 +133,8 @@ sluice.yaml:5: listeners[2].tenants[1]: must be the name of a tenant, got "none"
 sluice.yaml:6: listeners[3].name: is required
 sluice.yaml:6: listeners[3].unix_mode: must be octal permissions such as 0660, got 0999
 sluice.yaml:6: listeners[3].address: must be "IP:port", ":port" or the path of a Unix socket, got "/run/"
-sluice.yaml:8: listeners[5].address: must be unique, listeners[4].address is the same`},
+sluice.yaml:8: listeners[5].address: must be unique, listeners[4].address is the same
+sluice.yaml:11: listeners[8].proxy_protocol_from: has no meaning on a Unix socket, whose clients have no address`},
 		{"admin for everyone", "admin: {address: ':9930'}\n",
 			"sluice.yaml:1: admin.address: needs admin.token, admin.cert_file, admin.key_file, because it can be reached from other machines"},
 		{"admin with half a certificate", "admin: {address: '10.0.0.1:9930', token: x, cert_file: c}\n", `
@@ -153,24 +155,21 @@ sluice.yaml:5: tls.certificates: needs tls.cert_file, for clients that name no s
 sluice.yaml:1: limits.max_clients: must be at least 1, got 0
 sluice.yaml:1: limits.max_clients_per_address: must be at least 0, got -1
 sluice.yaml:1: limits.login_timeout: must be at least 1ms, got 0s
-sluice.yaml:2: bans.window: must be at least 0s, got -1s
+sluice.yaml:2: bans.window: must be at least 1s, got -1s
 sluice.yaml:3: shutdown_timeout: must be at least 0s, got -1s`},
 		{"not yet supported", `
-listeners: [{name: a, address: ":1", mode: session, proxy_protocol_from: [10.0.0.0/8]}]
+listeners: [{name: a, address: ":1", mode: session}]
 admin: {socket: /run/sluice/admin}
 console: {admin_roles: [root@default, nobody], stats_roles: [a@b@none]}
-bans: {after: 3}
 tenants:
   - auth: {method: jwt}
 `, `
-sluice.yaml:2: listeners[0].proxy_protocol_from: is not supported by this version: leave it empty
 sluice.yaml:3: admin.socket: is not supported by this version, got "/run/sluice/admin"
 sluice.yaml:4: console.admin_roles: is not supported by this version: leave it empty
 sluice.yaml:4: console.stats_roles: is not supported by this version: leave it empty
 sluice.yaml:4: console.admin_roles[1]: must be role@tenant, got "nobody"
 sluice.yaml:4: console.stats_roles[0]: must end with the name of a tenant, got "a@b@none"
-sluice.yaml:5: bans.after: is not supported by this version, got 3
-sluice.yaml:7: tenants[0].auth.method: is not supported by this version, got "jwt"`},
+sluice.yaml:6: tenants[0].auth.method: is not supported by this version, got "jwt"`},
 	}
 }
 

@@ -16,11 +16,9 @@ type feature struct {
 // rather than ignored. Delete a row when the feature is there.
 func features() []feature {
 	return []feature{
-		{"listeners[].proxy_protocol_from", "anything but []", empty},
 		{"admin.socket", "anything but empty", empty},
 		{"console.admin_roles", "anything but []", empty},
 		{"console.stats_roles", "anything but []", empty},
-		{"bans.after", "anything but 0", empty},
 		{"tenants[].auth.method", "jwt", not("jwt")},
 	}
 }

@@ -51,6 +51,12 @@ func processFamilies() []family {
 					k.number(float64(b.DialsWaiting), clean(b.Tenant))
 				}
 			}),
+		process("bans", "Addresses that are banned now because of failed logins.", tenant,
+			func(p *Process, k sink) {
+				for name, n := range p.Bans {
+					k.number(float64(n), clean(name))
+				}
+			}),
 		process("certificate_expiry_timestamp_seconds", "When the first of the certificates facing clients ends; absent without TLS.", nil,
 			func(p *Process, k sink) {
 				if !p.CertificateExpiry.IsZero() {
@@ -131,6 +137,10 @@ func eventFamilies() []family {
 			[]string{"tenant", "mode", "reason"}, func(e *events) *tally { return &e.refusals }),
 		counted("login_failures_total", "Clients whose proof was wrong, by role; other: roles that had no pool at the last scrape before.",
 			[]string{"tenant", "role"}, func(e *events) *tally { return &e.loginFailures }),
+		counted("login_delays_total", "Clients that had to wait because of failed logins before theirs.",
+			[]string{"tenant"}, func(e *events) *tally { return &e.loginDelays }),
+		counted("bans_total", "Addresses that were banned because of failed logins.",
+			[]string{"tenant"}, func(e *events) *tally { return &e.bans }),
 		counted("backend_login_failures_total", "Logins of Sluice that Postgres refused, or that could not be tried, by reason.",
 			[]string{"tenant", "reason"}, func(e *events) *tally { return &e.backendLoginFailures }),
 		counted("cancels_total", "Cancel requests, by what became of them.",

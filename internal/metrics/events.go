@@ -14,6 +14,8 @@ type events struct {
 	loginFailures        tally
 	backendLoginFailures tally
 	cancels              tally
+	bans                 tally
+	loginDelays          tally
 	panics               atomic.Uint64
 
 	mu         sync.Mutex // guards below
@@ -26,6 +28,8 @@ func (e *events) init(limit int) {
 	e.loginFailures = newTally(2, limit)
 	e.backendLoginFailures = newTally(1, limit)
 	e.cancels = newTally(0, limit)
+	e.bans = newTally(0, limit)
+	e.loginDelays = newTally(0, limit)
 }
 
 // Refused counts a client that was refused before its login was complete. tenant and mode are empty if they are not
@@ -48,6 +52,13 @@ func (m *Metrics) LoginFailed(tenant, role string) {
 	}
 	m.events.loginFailures.add(set)
 }
+
+// LoginDelayed counts a client that had to wait because of failed logins before its own. tenant is empty if no such tenant
+// is configured, here and in Banned.
+func (m *Metrics) LoginDelayed(tenant string) { m.events.loginDelays.add(labelSet{tenant}) }
+
+// Banned counts an address that was banned.
+func (m *Metrics) Banned(tenant string) { m.events.bans.add(labelSet{tenant}) }
 
 // BackendLoginFailed counts a login of Sluice that Postgres has refused, or that could not be tried.
 func (m *Metrics) BackendLoginFailed(tenant, reason string) {

@@ -41,9 +41,10 @@ type Source interface {
 type Process struct {
 	Version           string // "": unknown
 	Budgets           []Budget
-	Clients           int       // client connections, those that log in included
-	MaxClients        int       // how many there may be; 0: no limit
-	CertificateExpiry time.Time // when the first of the certificates facing clients ends; zero: none
+	Clients           int            // client connections, those that log in included
+	MaxClients        int            // how many there may be; 0: no limit
+	CertificateExpiry time.Time      // when the first of the certificates facing clients ends; zero: none
+	Bans              map[string]int // how many, by tenant
 	Draining          bool
 	Loops             int
 	Moves             uint64 // sessions that went to another loop

@@ -319,11 +319,13 @@ func TestNamesInOtherEncodingsDoNotBreakTheScrape(t *testing.T) {
 func TestEveryFamilyOfTheCatalogueIsExported(t *testing.T) {
 	t.Parallel()
 	m, source := newMetrics(500, busy())
-	source.process = Process{Budgets: []Budget{{"acme", 1, 2, 3, 4}}, MaxClients: 1, CertificateExpiry: time.Now()}
+	source.process = Process{Budgets: []Budget{{"acme", 1, 2, 3, 4}}, MaxClients: 1, CertificateExpiry: time.Now(), Bans: map[string]int{"acme": 1}}
 	m.Refused("acme", "session", "x")
 	m.LoginFailed("acme", "alice")
 	m.BackendLoginFailed("acme", "x")
 	m.Cancelled("x")
+	m.LoginDelayed("acme")
+	m.Banned("acme")
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m)
 	families, err := registry.Gather()
