@@ -109,7 +109,5 @@ func (s *Server) Bans() []Ban {
 // ClearBans ends the bans of a tenant, of all with an empty name, that touch the network, or any with the zero Prefix. The
 // failures that have led to them are forgotten. It returns how many bans there were.
 func (s *Server) ClearBans(tenant string, network netip.Prefix) int {
-	n := s.guard.Clear(tenant, network, time.Now())
-	s.log.Info("bans cleared", logTenant, tenant, logNetwork, network, logCount, n)
-	return n
+	return s.guard.Clear(tenant, network, time.Now())
 }

@@ -41,7 +41,6 @@ const (
 	logUntil       = "until"
 	logFailures    = "failures"
 	logWhy         = "why"
-	logCount       = "count"
 	logShares      = "shares"
 	logParts       = "parts"
 	logFunction    = "function"

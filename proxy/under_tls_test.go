@@ -29,13 +29,13 @@ func handshakeAt(t *testing.T, ts *turnstile, config *tls.Config) net.Conn {
 }
 
 // firstFlight returns what a client sends first.
-func firstFlight(t *testing.T) []byte {
+func firstFlight(t testing.TB) []byte {
 	t.Helper()
 	near, far := net.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = tls.Client(near, &tls.Config{InsecureSkipVerify: true}).Handshake()
+		_ = tls.Client(near, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}}).Handshake()
 	}()
 	buf := make([]byte, 16<<10)
 	n, err := far.Read(buf)

@@ -81,6 +81,7 @@ type Params struct {
 	TLS     *tls.Config // nil: none. Not changed; the Server does not change it
 	Target  Target
 	Policy  Policy // nil: the API has none
+	Bans    Bans   // nil: nothing is told of bans
 	Metrics http.Handler
 	Log     *slog.Logger
 	Version string

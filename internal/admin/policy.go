@@ -177,6 +177,22 @@ func planOf(p proxy.Plan) planView {
 	return v
 }
 
+// policyRoutes are about who may connect.
+func (s *Server) policyRoutes() []route {
+	if s.params.Policy == nil {
+		return nil
+	}
+	return []route{
+		{"GET /api/v1/openapi.json", "describes /api/v1", s.describe},
+		{"GET /api/v1/network-restrictions", "from where a tenant can be reached; ?tenant=NAME where there are several", s.private(s.restrictions)},
+		{"POST /api/v1/network-restrictions/apply", "say from where a tenant can be reached; with the token", s.change(s.restrict)},
+		{"POST /api/v1/network-restrictions/plan", "whom that would cut off; with the token", s.change(s.plan)},
+		{"POST /api/v1/network-restrictions/confirm", "keep what confirmWithin would take back; with the token", s.change(s.confirm)},
+		{"GET /api/v1/ssl-enforcement", "whether a tenant refuses clients without TLS", s.private(s.encryption)},
+		{"PUT /api/v1/ssl-enforcement", "say whether it does; with the token", s.change(s.encrypt)},
+	}
+}
+
 func (s *Server) restrictions(w http.ResponseWriter, r *http.Request) {
 	tenant, err := tenantOf(r)
 	if err != nil {

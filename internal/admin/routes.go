@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -25,18 +26,7 @@ func (s *Server) routes() []route {
 		{"GET /api/v1/transaction-mode", "what clients of the session port would pin on the transaction port, as JSON; needs the token if there is one", s.private(s.transactionMode)},
 		{"POST /reload", "load the configuration anew, all or nothing; needs the header \"Authorization: Bearer\" with admin.token", s.change(s.reload)},
 	}
-	if s.params.Policy == nil {
-		return routes
-	}
-	return append(routes, []route{
-		{"GET /api/v1/openapi.json", "describes /api/v1", s.describe},
-		{"GET /api/v1/network-restrictions", "from where a tenant can be reached; ?tenant=NAME where there are several", s.private(s.restrictions)},
-		{"POST /api/v1/network-restrictions/apply", "say from where a tenant can be reached; with the token", s.change(s.restrict)},
-		{"POST /api/v1/network-restrictions/plan", "whom that would cut off; with the token", s.change(s.plan)},
-		{"POST /api/v1/network-restrictions/confirm", "keep what confirmWithin would take back; with the token", s.change(s.confirm)},
-		{"GET /api/v1/ssl-enforcement", "whether a tenant refuses clients without TLS", s.private(s.encryption)},
-		{"PUT /api/v1/ssl-enforcement", "say whether it does; with the token", s.change(s.encrypt)},
-	}...)
+	return slices.Concat(routes, s.policyRoutes(), s.banRoutes())
 }
 
 func (s *Server) handler() http.Handler {
