@@ -43,8 +43,8 @@ func TestDelaysDoubleWithEachFailureAndEndWithTheWindow(t *testing.T) {
 	t.Parallel()
 	g := NewGuard(bans(0))
 	a := from("203.0.113.7")
-	for n, want := range []time.Duration{0, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000, 10000} {
-		wantVerdict(t, fmt.Sprintf("%d failures", n), g.Ask(a, patience, noon), Verdict{Wait: want * time.Millisecond})
+	for n, ms := range []int{0, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000, 10000} {
+		wantVerdict(t, fmt.Sprintf("%d failures", n), g.Ask(a, patience, noon), Verdict{Wait: time.Duration(ms) * time.Millisecond})
 		g = NewGuard(bans(0)) // without the attempt that was asked for
 		fail(g, a, n+1, noon)
 	}

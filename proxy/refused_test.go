@@ -88,7 +88,9 @@ func refusingRules() map[string]rule {
 		"process, denied": {set: func(c *config.Config, _ *config.Tenant) { c.Network.DeniedCIDRs = only("203.0.113.0/24").AllowedCIDRs },
 			refuses: overTCP, admits: true},
 		"tenant": {set: func(_ *config.Config, t *config.Tenant) { t.Network.Network = only("192.0.2.0/24") }, refuses: overTCP, admits: true},
-		"role": {set: func(_ *config.Config, t *config.Tenant) { t.Roles = []config.Role{{Name: "alice", Network: only("192.0.2.0/24")}} },
+		"role": {set: func(_ *config.Config, t *config.Tenant) {
+			t.Roles = []config.Role{{Name: "alice", Network: only("192.0.2.0/24")}}
+		},
 			refuses: overTCP, admits: true},
 		"database": {set: func(_ *config.Config, t *config.Tenant) {
 			t.Databases = []config.Database{{Name: "app", DBName: "app", Network: only("192.0.2.0/24")}}
