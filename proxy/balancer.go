@@ -155,31 +155,3 @@ func clientIn(raw []byte) (netip.AddrPort, error) {
 	ap := tcp.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
 }
-
-// ruled is the address that rules are asked about: the client's or, where a balancer does not tell it, the balancer's own.
-// That of a balancer on this machine says nothing, so the unspecified address stands for it: only a network of all
-// addresses holds that.
-func (f *facts) ruled() netip.Addr {
-	addr := f.addr.Addr()
-	switch {
-	case !f.veiled || !addr.IsLoopback():
-		return addr
-	case addr.Is4():
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
-}
-
-// counted is the address that limits, delays and bans count, invalid where there is none: a Unix socket, or a balancer that
-// does not tell the client's.
-func (f *facts) counted() netip.Addr {
-	if f.unix || f.veiled {
-		return netip.Addr{}
-	}
-	return f.addr.Addr()
-}
-
-// local reports whether the client is on this machine, where nobody else can listen.
-func (f *facts) local() bool {
-	return f.unix || f.balancer == nil && f.addr.Addr().IsLoopback()
-}

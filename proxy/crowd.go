@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"sluice/netpolicy"
 )
 
 const (
@@ -194,6 +192,3 @@ func (who *caller) pay(rate int, now time.Time) {
 	who.debt = max(0, who.debt-now.Sub(who.at).Seconds()*float64(rate))
 	who.at = now
 }
-
-// source is what the crowd knows the connection's address by; invalid: none that counts.
-func (f *facts) source() netip.Addr { return netpolicy.Source(f.counted()).Addr() }

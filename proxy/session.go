@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"time"
 
 	"sluice/internal/backend"
 	"sluice/internal/loop"
 	"sluice/internal/relay"
-	"sluice/netpolicy"
 	"sluice/pool"
 )
 
@@ -23,59 +21,6 @@ const (
 	// abandonTimeout is how long a backend has to come back from a client that is gone.
 	abandonTimeout = 10 * time.Second
 )
-
-// facts is what is known of a client since its login, and does not change.
-type facts struct {
-	id          uint64
-	addr        netip.AddrPort  // zero for a Unix socket
-	balancer    *netip.AddrPort // that stands in front and has told addr; nil: none
-	unix        bool
-	veiled      bool // behind a balancer that does not tell: addr is the balancer's
-	listener    string
-	mode        string
-	tenant      string
-	role        string
-	database    string
-	application string
-	tls         bool
-	began       time.Time
-}
-
-func (f *facts) peer() netpolicy.Peer {
-	return netpolicy.Peer{
-		Addr: f.ruled(), Unix: f.unix, Tenant: f.tenant, Role: f.role, Database: f.database, TLS: f.tls, Mode: f.mode,
-	}
-}
-
-// clientAddr is the client's address for people.
-func (f *facts) clientAddr() string {
-	switch {
-	case f.unix:
-		return "unix"
-	case f.veiled:
-		return "unknown"
-	}
-	return f.addr.String()
-}
-
-// seenAs is the client's address without the port, for the client itself.
-func (f *facts) seenAs() string {
-	if f.veiled {
-		return "unknown"
-	}
-	return f.addr.Addr().String()
-}
-
-func (f *facts) attrs() []any {
-	attrs := []any{
-		logSession, f.id, logClientAddr, f.clientAddr(), logListener, f.listener, logMode, f.mode, logTenant, f.tenant,
-		logRole, f.role, logDatabase, f.database, logTLS, f.tls, logApplication, f.application,
-	}
-	if f.balancer != nil {
-		attrs = append(attrs, logBalancer, *f.balancer)
-	}
-	return attrs
-}
 
 // session is a client that is logged in, on the loop of its lane: the handler of its connection, the machine that
 // understands it, and the backend that it holds. It outlives its client while a backend has to be brought back.
