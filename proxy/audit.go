@@ -19,9 +19,11 @@ const (
 	auditRolledBack = "policy rolled back"
 	auditExpired    = "policy entry expired"
 	auditReload     = "configuration reloaded"
+	auditBanned     = "address banned"
+	auditCleared    = "bans cleared"
 )
 
-// Author is who changes the policy, as far as that can be known.
+// Author is who changes the policy, or ends bans, as far as that can be known.
 type Author struct {
 	Via        string // "api", "signal", "watch"; "clock" is Sluice itself
 	ClientAddr string // of the caller; empty: there is none

@@ -83,8 +83,12 @@ func (a *admission) guessed() {
 		return
 	}
 	a.srv.metrics.Banned(a.tenant)
-	a.srv.log.Warn("address banned", logAddress, b.Network.Addr(), logNetwork, b.Network, logTenant, a.tenant,
-		logUntil, b.Until.UTC(), logFailures, b.Failures, logWhy, b.Reason)
+	attrs := []any{
+		logAddress, b.Network.Addr(), logNetwork, b.Network, logTenant, a.tenant,
+		logUntil, b.Until.UTC(), logFailures, b.Failures, logWhy, b.Reason,
+	}
+	a.srv.log.Warn("address banned", attrs...)
+	a.srv.audit.note(auditBanned, attrs...)
 }
 
 // Ban is an address that may not log in to a tenant for a time.
@@ -108,6 +112,12 @@ func (s *Server) Bans() []Ban {
 
 // ClearBans ends the bans of a tenant, of all with an empty name, that touch the network, or any with the zero Prefix. The
 // failures that have led to them are forgotten. It returns how many bans there were.
-func (s *Server) ClearBans(tenant string, network netip.Prefix) int {
-	return s.guard.Clear(tenant, network, time.Now())
+func (s *Server) ClearBans(tenant string, network netip.Prefix, by Author) int {
+	n := s.guard.Clear(tenant, network, time.Now())
+	attrs := append(by.attrs(), logTenant, tenant, logCount, n)
+	if network.IsValid() {
+		attrs = append(attrs, logNetwork, network)
+	}
+	s.audit.note(auditCleared, attrs...)
+	return n
 }

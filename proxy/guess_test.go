@@ -11,8 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sluice/internal/config"
 	"sluice/internal/pgscript"
+	"sluice/proxy"
 )
 
 const attacker = "198.51.100.66"
@@ -157,10 +160,10 @@ func TestBanCanBeLiftedAndReloadedAway(t *testing.T) {
 			}
 		}
 		ban()
-		if n := h.srv.ClearBans("default", netip.MustParsePrefix("203.0.113.0/24")); n != 0 {
+		if n := h.srv.ClearBans("default", netip.MustParsePrefix("203.0.113.0/24"), proxy.Author{Via: "api"}); n != 0 {
 			t.Errorf("%d bans of another network cleared", n)
 		}
-		if n := h.srv.ClearBans("", netip.MustParsePrefix("198.51.100.0/24")); n != 1 {
+		if n := h.srv.ClearBans("", netip.MustParsePrefix("198.51.100.0/24"), proxy.Author{Via: "api"}); n != 1 {
 			t.Errorf("%d bans cleared, want 1", n)
 		}
 		start := time.Now()
@@ -370,4 +373,25 @@ func failregex(t *testing.T) (all []*regexp.Regexp) {
 		t.Fatalf("%d expressions", len(all))
 	}
 	return all
+}
+
+func TestBansAreInTheAuditLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		h := newHarness(t, pgscript.Options{}, guarded(t, managed(dir)))
+		for range 4 {
+			h.guess(attacker, sessionPort, "alice", "wrong")
+		}
+		by := proxy.Author{Via: "api", ClientAddr: "192.0.2.1:4711", Name: "olga"}
+		h.srv.ClearBans("default", netip.MustParsePrefix("198.51.100.66/32"), by)
+		h.srv.ClearBans("", netip.Prefix{}, by)
+		want := []string{
+			"refusal default auth_failed", "refusal default auth_failed",
+			"address banned default 198.51.100.66/32 3", "refusal default auth_failed", "refusal default banned_address",
+			"bans cleared api olga default 198.51.100.66/32 1", "bans cleared api olga  0",
+		}
+		if diff := cmp.Diff(want, events(t, dir, "event", "author", "author_name", "tenant", "reason", "network", "failures", "count")); diff != "" {
+			t.Errorf("audit log (-want +got):\n%s", diff)
+		}
+	})
 }

@@ -41,6 +41,7 @@ const (
 	logUntil       = "until"
 	logFailures    = "failures"
 	logWhy         = "why"
+	logCount       = "count"
 	logShares      = "shares"
 	logParts       = "parts"
 	logFunction    = "function"

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 
 	"sluice/internal/admin"
 	"sluice/internal/config"
@@ -21,7 +20,7 @@ func newAdmin(c config.Admin, server *proxy.Server, reload func(proxy.Author) er
 	}
 	s := admin.New(admin.Params{
 		Address: c.Address, Token: admin.Token(c.Token.Reveal()), TLS: tlsConfig, Target: operated{server, reload},
-		Policy: server, Bans: operated{server, reload}, Metrics: server.Metrics(), Log: log, Version: version,
+		Policy: server, Bans: server, Metrics: server.Metrics(), Log: log, Version: version,
 	})
 	if err := s.Listen(); err != nil {
 		return nil, err
@@ -53,14 +52,6 @@ func (o operated) TransactionMode() any { return o.server.TransactionMode() }
 
 // Reload implements admin.Target.
 func (o operated) Reload(by proxy.Author) error { return o.reload(by) }
-
-// Bans implements admin.Bans.
-func (o operated) Bans() any { return o.server.Bans() }
-
-// ClearBans implements admin.Bans.
-func (o operated) ClearBans(tenant string, network netip.Prefix) int {
-	return o.server.ClearBans(tenant, network)
-}
 
 // Draining implements admin.Target.
 func (o operated) Draining() bool { return o.server.Draining() }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+
+	"sluice/proxy"
 )
 
 // maxBansRequest bounds the body of a request to clear bans.
@@ -14,11 +16,11 @@ const maxBansRequest = 4 << 10 // 4 KiB
 
 // Bans is what operators ask about addresses that are banned. Its methods are called from many goroutines at a time.
 type Bans interface {
-	// Bans returns those of now, for encoding/json: a list.
-	Bans() any
+	// Bans returns those of now.
+	Bans() []proxy.Ban
 	// ClearBans ends the bans of a tenant, of all if the name is empty, that touch the network, or any with the zero Prefix. It
 	// returns how many there were.
-	ClearBans(tenant string, network netip.Prefix) int
+	ClearBans(tenant string, network netip.Prefix, by proxy.Author) int
 }
 
 // banRoutes are about bans. They need the token to look as well: addresses of clients are shown to nobody else.
@@ -60,7 +62,7 @@ func (s *Server) clearBans(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	n := s.params.Bans.ClearBans(c.Tenant, network)
+	n := s.params.Bans.ClearBans(c.Tenant, network, authorOf(r))
 	s.params.Log.Info("bans cleared by an operator", "client_addr", r.RemoteAddr, "tenant", c.Tenant, "network", c.Network, "count", n)
 	answer(w, http.StatusOK, map[string]int{"cleared": n})
 }

@@ -5,19 +5,24 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"sluice/proxy"
 )
 
 // banned is a Bans that notes what is cleared.
 type banned struct {
 	tenant  string
 	network netip.Prefix
+	by      proxy.Author
 	calls   int
 }
 
-func (b *banned) Bans() any { return []map[string]string{{"network": "203.0.113.7/32"}} }
+func (b *banned) Bans() []proxy.Ban {
+	return []proxy.Ban{{Tenant: "acme", Network: netip.MustParsePrefix("203.0.113.7/32"), Failures: 3, Reason: "3 failed logins"}}
+}
 
-func (b *banned) ClearBans(tenant string, network netip.Prefix) int {
-	b.tenant, b.network = tenant, network
+func (b *banned) ClearBans(tenant string, network netip.Prefix, by proxy.Author) int {
+	b.tenant, b.network, b.by = tenant, network, by
 	b.calls++
 	return 3
 }
@@ -62,6 +67,9 @@ func TestBansAreListedAndClearedWithTheTokenOnly(t *testing.T) {
 		if w.Code != 200 || !strings.Contains(w.Body.String(), `"cleared": 3`) || b.network.String() != want || (b.tenant == "acme") != strings.Contains(body, "acme") {
 			t.Errorf("%s: %d %s, cleared %q of %q", body, w.Code, w.Body, b.network, b.tenant)
 		}
+	}
+	if b.by.Via != "api" || b.by.ClientAddr == "" {
+		t.Errorf("cleared by %v", b.by)
 	}
 	if b.calls != 4 || !strings.Contains(log.String(), "bans cleared by an operator") {
 		t.Errorf("%d calls, log:\n%s", b.calls, log)

@@ -123,6 +123,7 @@ func bodies() map[string]string {
 	return map[string]string{
 		"RestrictionRequest": `{"dbAllowedCidrs": ["10.0.0.0/8"], "dbAllowedCidrsV6": ["::/0"], "allowNobody": true, "allowSelfCutoff": true, "confirmWithin": "2m"}`,
 		"EncryptionRequest":  `{"requestedConfig": {"database": true}}`,
+		"ClearRequest":       `{"tenant": "acme", "network": "203.0.113.7", "all": false}`,
 	}
 }
 

@@ -82,7 +82,7 @@ func fullPolicy() *policy {
 }
 
 func newAPI(p *policy) *Server {
-	s, _ := newServer(&target{}, func(params *Params) { params.Policy = p })
+	s, _ := newServer(&target{}, func(params *Params) { params.Policy, params.Bans = p, &banned{} })
 	return s
 }
 

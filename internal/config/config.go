@@ -111,7 +111,7 @@ type Log struct {
 	Level    string `key:"level" doc:"least severe level that is written" default:"info" oneof:"debug info warn error" reload:"live"`
 	Format   string `key:"format" doc:"how a line looks" default:"text" oneof:"text json" reload:"restart"`
 	Sessions string `key:"sessions" doc:"which sessions leave a line when they end" default:"refused" oneof:"all refused none" reload:"live"`
-	Audit    string `key:"audit" doc:"gets a line of JSON for each login, refusal and change of the policy; opened anew by a reload; empty: none" unit:"file" path:"yes" reload:"live"`
+	Audit    string `key:"audit" doc:"gets a line of JSON for each login, refusal, ban and change of the policy; opened anew by a reload; empty: none" unit:"file" path:"yes" reload:"live"`
 }
 
 // Limits are those of the whole process.
