@@ -138,6 +138,7 @@ func TestEntriesExpireForLiveSessions(t *testing.T) {
 		start := time.Now()
 		guest.Run(t, "B: ErrorResponse FATAL 57P01", "B: EOF")
 		wantElapsed(t, start, 1)
+		synctest.Wait() // for the audit log: the session ends while the policy changes
 		refusal(t, h.connect(port), "alice", "app", "x")
 		counts(h, "10.0.0.0/8")
 		time.Sleep(time.Minute)

@@ -12,6 +12,7 @@ import (
 
 	"sluice/auth"
 	"sluice/internal/backend"
+	"sluice/internal/config"
 	"sluice/internal/wire"
 	"sluice/pool"
 )
@@ -72,12 +73,7 @@ func (a *admission) login(ctx context.Context, r *wire.Request) *endError {
 		return e
 	}
 	a.entered = true
-	if e := a.open(ctx, wc, ts, st, cred); e != nil {
-		return e
-	}
-	a.srv.history.note(&a.facts, time.Now())
-	a.srv.audit.login(&a.facts, string(ts.cfg.Auth.Method))
-	return nil
+	return a.open(ctx, wc, ts, st, cred)
 }
 
 // stranger is the login to a tenant that does not exist: it looks like a wrong password.
@@ -181,6 +177,7 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 		pid = first.bc.b.Conn.PID
 	}
 	a.srv.cancels.add(s, pid, a.keyLen)
+	a.letIn(ts.cfg.Auth.Method)
 	if err := a.greet(wc, s, greeting(first.params, s.application)); err != nil {
 		a.srv.cancels.remove(s)
 		s.lane.loop.Post(func() { s.giveUpLogin(first.bc) })
@@ -190,9 +187,16 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 	if !s.lane.loop.Post(func() { s.start(nc, first) }) {
 		return &endError{reason: ReasonDraining}
 	}
-	a.srv.guard.Succeeded(a.attempt(), time.Now())
 	a.srv.proving.Add(-1)
 	return nil
+}
+
+// letIn takes note of a client before it is told that it is logged in.
+func (a *admission) letIn(method config.AuthMethod) {
+	now := time.Now()
+	a.srv.guard.Succeeded(a.attempt(), now)
+	a.srv.history.note(&a.facts, now)
+	a.srv.audit.login(&a.facts, string(method))
 }
 
 // target returns what the client's backends are opened with: settings of the tenant, then the client's own parameters.
