@@ -40,6 +40,7 @@ type admission struct {
 	claimed string            // the tenant that the client asks for, whether there is one or not
 	proving bool              // counted by Server.proving
 	entered bool              // counted by caps
+	known   bool              // not counted by Server.logins any more
 	telling bool              // counted by crowd.tell
 
 	end     context.CancelCauseFunc // ends the login, from elsewhere
@@ -50,10 +51,10 @@ type admission struct {
 // admit takes a connection from its first byte to a session on a loop, or refuses it.
 func (s *Server) admit(nc net.Conn, ln *listener) {
 	defer s.workers.Done()
-	defer s.logins.Add(-1)
 	c := ln.cfg()
 	a := &admission{srv: s, state: s.state.Load(), nc: nc, ln: ln}
 	a.facts = facts{id: s.nextID.Add(1), listener: c.Name, mode: string(c.Mode), began: time.Now()}
+	defer a.settle()
 	defer func() {
 		if v := recover(); v != nil {
 			s.metrics.Panicked()
@@ -233,6 +234,14 @@ func (a *admission) refuse(e *endError) {
 		linger(a.nc)
 	}
 	_ = a.nc.Close()
+}
+
+// settle takes the login out of those that caps does not count, once.
+func (a *admission) settle() {
+	if !a.known {
+		a.known = true
+		a.srv.logins.Add(-1)
+	}
 }
 
 // write sends p behind what the login has said so far.

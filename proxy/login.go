@@ -73,6 +73,7 @@ func (a *admission) login(ctx context.Context, r *wire.Request) *endError {
 		return e
 	}
 	a.entered = true
+	a.settle()
 	return a.open(ctx, wc, ts, st, cred)
 }
 

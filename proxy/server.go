@@ -69,7 +69,7 @@ type Server struct {
 	audit   *audit
 	history *history
 	nextID  atomic.Uint64
-	logins  atomic.Int64 // connections on their way to be sessions
+	logins  atomic.Int64 // connections that caps does not count yet
 	proving atomic.Int64 // of these, those that have said who they are
 
 	ctx      context.Context // ends when the server does
