@@ -18,10 +18,10 @@ const (
 
 const (
 	setText = "SELECT pg_catalog.set_config($1, $2, false)"
-	// askText asks what a session holds past its transactions: rows of s, a setting, its value and its default, or of k and
-	// why the session must keep its backend. $1 is the names of custom settings, the others say what else to look for, none
-	// of which is cheap: $2 settings, $3 another user, $4 advisory locks, $5 temporary objects, cursors and the like. All
-	// names are qualified, for a client's search_path may hold a lying operator.
+	// askText asks what a session holds past its transactions: rows of s, a setting, its value and its default, of l and a
+	// channel that it listens to, or of k and why the session must keep its backend. $1 is the names of custom settings, the
+	// others say what else to look for, none of which is cheap: $2 settings, $3 another user, $4 advisory locks, $5 temporary
+	// objects, cursors, channels and the like. All names are qualified, for a client's search_path may hold a lying operator.
 	askText = `SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s WHERE $2 AND s.source OPERATOR(pg_catalog.=) 'session'
  AND s.name OPERATOR(pg_catalog.<>) ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])
 UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role'), NULL WHERE $3
@@ -30,7 +30,7 @@ UNION ALL SELECT 's', 'session_authorization', pg_catalog.current_setting('sessi
 UNION ALL SELECT 's', n, pg_catalog.current_setting(n, true), NULL FROM pg_catalog.unnest($1) n WHERE pg_catalog.current_setting(n, true) IS NOT NULL
 UNION ALL SELECT 'k', 'prepare', NULL, NULL FROM pg_catalog.pg_prepared_statement() p WHERE $5 AND p.from_sql
 UNION ALL SELECT 'k', 'hold_cursor', NULL, NULL FROM pg_catalog.pg_cursor() c WHERE $5 AND c.is_holdable
-UNION ALL SELECT 'k', 'listen', NULL, NULL FROM pg_catalog.pg_listening_channels() WHERE $5
+UNION ALL SELECT 'l', c, NULL, NULL FROM pg_catalog.pg_listening_channels() c WHERE $5
 UNION ALL SELECT 'k', 'advisory_lock', NULL, NULL FROM pg_catalog.pg_lock_status() l WHERE $4
  AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
 UNION ALL SELECT 'k', 'temp', NULL, NULL WHERE $5 AND EXISTS (SELECT FROM pg_catalog.pg_depend d
@@ -56,6 +56,7 @@ const askable = sessionstate.Set | sessionstate.SetConfig | sessionstate.Hold | 
 type doubt struct {
 	custom   []string // names of custom settings
 	locks    bool     // it may hold advisory locks
+	listens  bool     // what it listens to may change in the transaction
 	identity bool     // it may have become another user
 
 	announced bool     // a text has told of a change
@@ -75,6 +76,7 @@ type doubt struct {
 // answer is what Postgres says that a session holds.
 type answer struct {
 	settings []sessionstate.Setting
+	channels []string
 	keeps    string // why the session must keep its backend; empty: it need not
 	failed   bool
 
@@ -126,6 +128,9 @@ func (m *Machine) suspect(s sessionstate.Signals, text string, values []byte) bo
 	}
 	m.doubt.announced = true
 	m.doubt.announce(s, text)
+	if s&(sessionstate.Listen|sessionstate.Unlisten) != 0 {
+		m.doubt.listens = true
+	}
 	m.blame(s, text)
 	m.Pin(s.First())
 	m.ask = true
@@ -191,6 +196,8 @@ func (m *Machine) row(body []byte, whole bool) {
 	switch {
 	case *fields[0] == "k":
 		a.keeps = name
+	case *fields[0] == "l":
+		a.channels = append(a.channels, name)
 	case value == nil, usual != nil && *value == *usual: // as by default
 	case name == "temp_buffers", // cannot be set where there have been temporary tables
 		name == "search_path" && strings.Contains(*value, "pg_temp"): // CREATE TABLE makes temporary ones
@@ -218,16 +225,15 @@ func (m *Machine) answered() {
 	}
 	m.notAsked(&a)
 	m.tell(&a)
+	listens := a.scope.objects && m.hears(a.channels)
 	if a.keeps != "" {
 		m.pin = a.keeps
 		return
 	}
 	d.announced, d.texts, d.anything = false, "", false
-	m.pin = ""
-	if m.numbers.due {
-		m.pin = PinSequence
+	if m.unpin(); listens {
+		m.pin = pinListen
 	}
-	m.acquit()
 	m.backend.unasked = false
 	d.custom = customOf(a.settings)
 	m.state = sessionstate.NewState(a.settings)

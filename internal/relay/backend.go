@@ -57,7 +57,7 @@ func (m *Machine) FromBackend(p []byte, toBackend, toClient *Out) (n int, err er
 // understood reports whether messages of this type are looked into.
 func understood(typ byte) bool {
 	switch typ {
-	case wire.ReadyForQuery, wire.ErrorResponse, wire.CommandComplete, wire.ParameterStatus:
+	case wire.ReadyForQuery, wire.ErrorResponse, wire.CommandComplete, wire.ParameterStatus, wire.NotificationResponse:
 		return true
 	}
 	return false
@@ -93,8 +93,8 @@ func (m *Machine) settle(toClient *Out) {
 func (m *Machine) reply(typ byte, msg []byte, whole bool, toBackend, toClient *Out) (drop bool, err error) {
 	body := msg[wire.HeaderLen:]
 	switch typ {
-	case wire.NotificationResponse: // for this client: no other has left a channel open
-		return m.gone, nil
+	case wire.NotificationResponse:
+		return m.notification(msg, whole, toClient), nil
 	case wire.NoticeResponse:
 		head := m.q.head()
 		return m.gone || head != nil && head.do.own(), nil
@@ -109,7 +109,7 @@ func (m *Machine) reply(typ byte, msg []byte, whole bool, toBackend, toClient *O
 	case head == nil:
 		return true, backendError("message %q that nobody asked for", typ)
 	case typ == wire.ReadyForQuery:
-		return m.readyForQuery(head, body, toBackend)
+		return m.readyForQuery(head, body, toBackend, toClient)
 	}
 	ok, last := expects(head.kind, typ)
 	if !ok {
@@ -153,6 +153,9 @@ func (m *Machine) tag(tag []byte) {
 		} else if s.Sticky() || m.pin != "" && mayGiveUp(tag) {
 			m.Pin(s.First())
 			m.ask = !m.forever
+			if s&(sessionstate.Listen|sessionstate.Unlisten) != 0 && m.ask {
+				m.mayListen()
+			}
 		}
 	}
 }
@@ -184,7 +187,7 @@ func changeOf(tag []byte) Change {
 }
 
 // readyForQuery ends the answer to a Sync, Query or FunctionCall.
-func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop bool, err error) {
+func (m *Machine) readyForQuery(head *entry, body []byte, toBackend, toClient *Out) (drop bool, err error) {
 	if len(body) != 1 || body[0] != 'I' && body[0] != 'T' && body[0] != 'E' {
 		return true, backendError("ReadyForQuery with status %q", body)
 	}
@@ -197,7 +200,7 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 	if m.status == 'I' && !drop {
 		m.p.Counters.Transactions++
 	}
-	asked, own := head.do == question, head.do.own()
+	do, own := head.do, head.do.own()
 	if !own {
 		m.readies--
 	}
@@ -209,8 +212,14 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 	if own && m.q.len() == 0 {
 		m.await = false
 	}
-	if asked && !m.gone {
+	if do == question && !m.gone {
 		m.answered()
+	}
+	switch {
+	case do == tuning:
+		m.backend.untuned = false
+	case do == marking && !m.gone:
+		m.marked(toClient)
 	}
 	if m.q.len() > 0 {
 		return drop, nil
@@ -218,27 +227,43 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend *Out) (drop 
 	m.commitSent = false
 	if m.status == 'I' {
 		m.local, m.ddl = false, false
-		if m.numbers != (numbers{}) && !own {
-			m.settleNumbers()
-		}
 		if m.reports != nil && len(m.reports.dirty) > 0 && !m.raw && !m.forever {
 			m.Pin(PinParameter)
 			m.ask = true
 		}
-		if !own {
-			m.codeMayHaveRun()
-		}
-		if m.backend.application != m.application && !own && !m.raw && !m.gone && m.pass == 0 {
-			m.set(toBackend, nil, true) // it was reset
-		}
-		if m.ask && !own && !m.unread && !m.raw && !m.gone && m.pass == 0 {
-			m.question(toBackend)
+		if own {
+			m.goOn(toClient)
+		} else {
+			drop = m.endTransaction(toBackend, toClient)
 		}
 	}
 	if m.gone {
 		m.tidy(toBackend)
 	}
 	return drop, nil
+}
+
+// endTransaction draws the conclusions when a transaction of the client's is over and nothing is outstanding. drop says that
+// its ReadyForQuery is not for the client, or is held back.
+func (m *Machine) endTransaction(toBackend, toClient *Out) (drop bool) {
+	if m.numbers != (numbers{}) {
+		m.settleNumbers()
+	}
+	m.codeMayHaveRun()
+	if m.gone || m.pass > 0 {
+		return m.gone
+	}
+	if m.backend.application != m.application && !m.raw {
+		m.set(toBackend, nil, true) // it was reset
+	}
+	drop = m.holdReady()
+	if m.ask && !m.unread && !m.raw {
+		m.question(toBackend)
+	}
+	if !drop {
+		m.flushPending(toClient)
+	}
+	return drop
 }
 
 // errorResponse ends the answer that is outstanding; behind a message of the extended query protocol the backend then
@@ -252,7 +277,7 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 	case head == nil, f.fatal: // that the session is over the client is to know, whoever was served
 		m.countError(f.code)
 		return m.gone, nil
-	case head.do == carry:
+	case head.do.vital():
 		return true, fmt.Errorf("%w: %s %s", ErrCarry, f.code, f.message)
 	}
 	drop = m.gone || head.do.own()

@@ -187,10 +187,10 @@ func (m *Machine) codeMayHaveRun() {
 // Unread reports whether the backend must stay until the code of the database is known, see CodeKnown.
 func (m *Machine) Unread() bool { return m.unread }
 
-// CodeKnown is to be called when the code of the database is known after it was not: what waited for that is asked now, or
-// when the transaction that is under way is over.
+// CodeKnown is to be called when the code of the database is known after it was not, and when the machine has settled: what
+// waited for that is asked now, or when the transaction that is under way is over.
 func (m *Machine) CodeKnown(toBackend *Out) {
-	if !m.unread || !m.p.Behind.Known() {
+	if !m.unread || !m.p.Behind.Known() || m.holding() {
 		return
 	}
 	m.unread = false
@@ -222,6 +222,9 @@ func (m *Machine) tell(a *answer) {
 	}
 	if a.keeps == "" || shared {
 		strange = append(strange, m.strangeSettings(a, announced, shared)...)
+	}
+	if a.scope.objects && m.strangeChannels(a, shared) {
+		strange = append(strange, pinListen)
 	}
 	if len(strange) > 0 {
 		m.p.Counters.LeaksPrevented++
@@ -268,6 +271,31 @@ func (m *Machine) strangeSettings(a *answer, announced func(name string) bool, s
 	return strange
 }
 
+// strangeChannels reports whether the answer's channels have changed and that was not announced. In a shared answer they are
+// from now on as the session had them, but for those that were.
+func (m *Machine) strangeChannels(a *answer, shared bool) (strange bool) {
+	_, known := m.Listening()
+	heard := sessionstate.NewChannels(a.channels)
+	switch {
+	case heard.Equal(known):
+		return false
+	case !shared:
+		return !a.announced
+	}
+	a.channels = heard.Common(known)
+	for _, name := range heard.Without(known) {
+		if m.doubt.expectsChannel(name) {
+			a.channels = append(a.channels, name)
+		} else {
+			strange = true
+		}
+	}
+	if gone := known.Without(heard); len(gone) > 0 && !m.doubt.expects(pinUnlisten) {
+		a.channels, strange = append(a.channels, gone...), true
+	}
+	return strange
+}
+
 // announce keeps what a text with these signals may change, where that is to be told from what others have left.
 func (d *doubt) announce(s sessionstate.Signals, text string) {
 	d.anything = d.anything || s&(sessionstate.Do|sessionstate.Call) != 0 || len(d.texts)+len(text) > maxAnnounced
@@ -280,6 +308,11 @@ func (d *doubt) announce(s sessionstate.Signals, text string) {
 func (d *doubt) expects(name string) bool {
 	return d.anything || strings.Contains(d.texts, strings.ToLower(name)) ||
 		name == "search_path" && strings.Contains(d.texts, "schema")
+}
+
+// expectsChannel reports whether a text has announced that the channel is listened to.
+func (d *doubt) expectsChannel(name string) bool {
+	return d.expects(strings.ReplaceAll(name, `"`, `""`)) || strings.Contains(d.texts, `u&"`) // has escapes
 }
 
 // Mistrust takes note that something may have run on the backend that changed it and was not asked about: what it holds may be

@@ -37,8 +37,14 @@ func (m *Machine) blame(s sessionstate.Signals, text string) {
 	}
 }
 
-// acquit forgets the text: the pin has ended.
-func (m *Machine) acquit() { m.doubt.blamed, m.doubt.mild = "", false }
+// unpin ends the pin, and forgets the text. A number of a sequence may pin still.
+func (m *Machine) unpin() {
+	m.pin = ""
+	if m.numbers.due {
+		m.pin = PinSequence
+	}
+	m.doubt.blamed, m.doubt.mild = "", false
+}
 
 // blameAsking keeps the first text that asks for a number of a sequence.
 func (m *Machine) blameAsking(text string) {

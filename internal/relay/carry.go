@@ -12,12 +12,16 @@ import (
 type Backend struct {
 	*prepared.Backend
 
-	state       *sessionstate.State // what has been set there
-	application string              // and its application_name
-	settable    bool                // setName is prepared
-	asked       bool                // and so are the statements of the question
-	unasked     bool                // code may have changed it since Postgres was asked last
-	tainted     bool                // it holds what nobody knows the owner of
+	PID uint32 // of Postgres's process
+
+	state       *sessionstate.State    // what has been set there
+	application string                 // and its application_name
+	channels    *sessionstate.Channels // what it listens to
+	settable    bool                   // setName is prepared
+	asked       bool                   // and so are the statements of the question
+	unasked     bool                   // code may have changed it since Postgres was asked last
+	tainted     bool                   // it holds what nobody knows the owner of
+	untuned     bool                   // what it delivers is for whoever had it before
 }
 
 // NewBackend returns what is known of a new backend, which keeps at most limit statements prepared. application is its
@@ -39,10 +43,11 @@ func (b *Backend) ownNames() (names []string) {
 }
 
 // Carry puts what the session has set on the backend that has just been attached, in place of what others have set there,
-// its application_name included. It is settled, unseen, before the client's first message. If there is more to it than the
+// its application_name and what it listens to included. It is settled, unseen, before the client's first message. If there is more to it than the
 // application_name, FromClient waits for Postgres's consent: behind a change that fails the client's statement would run with
 // the settings, or as the user, of somebody else. A failure is FromBackend's ErrCarry.
 func (m *Machine) Carry(toBackend *Out) {
+	m.retune(toBackend)
 	b := m.backend
 	changes := sessionstate.Changes(b.state, m.state)
 	m.set(toBackend, changes, b.application != m.application)
@@ -121,9 +126,10 @@ func (m *Machine) appendOwnRun(b []byte, name string, do action, args ...*string
 	return b
 }
 
-// appendOwnQuery injects a simple query.
-func (m *Machine) appendOwnQuery(b []byte, sql string) []byte {
-	m.push(entry{kind: wire.Query, do: carry})
+// appendQuery injects a simple query. It ends the unnamed statement.
+func (m *Machine) appendQuery(b []byte, sql string, do action) []byte {
+	m.backend.Unnamed = nil
+	m.push(entry{kind: wire.Query, do: do})
 	b = wire.AppendHeader(b, wire.Query, len(sql)+1)
 	return append(append(b, sql...), 0)
 }

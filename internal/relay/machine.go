@@ -99,6 +99,9 @@ type Params struct {
 	// planned. It belongs to the loop. Not Raw.
 	PlanUnnamed *bool
 
+	// Shared says whether others may deliver what a session listens to: see Wish. It belongs to the loop; nil is no.
+	Shared *bool
+
 	// Observer sees what the client sends, where the machine is Raw from its beginning. It belongs to the loop; nil: nobody
 	// observes.
 	Observer *Observer
@@ -115,6 +118,7 @@ type Machine struct {
 	backend     *Backend            // nil: no backend is attached
 	state       *sessionstate.State // what the session has set, as far as it is settled
 	doubt       *doubt              // nil: it has never set anything
+	listen      *listening          // nil: it has never listened to anything
 
 	q        queue
 	readies  int      // ReadyForQuery messages outstanding for the client
@@ -122,6 +126,7 @@ type Machine struct {
 	backPass int      // bytes of the backend's current message still to come
 	pin      string   // why the backend must stay with the client; empty: it need not
 	reports  *reports // nil: all settings that Postgres reports are the baseline's
+	pid      uint32   // that the client was given; 0: the backend's
 
 	raw      bool
 	forever  bool // pin is to the session's end
@@ -199,7 +204,7 @@ func (m *Machine) Free() bool { return m.Quiet() && !m.InBlock() && !m.reset && 
 
 // Quiet reports whether nothing is under way, in or outside of a transaction block.
 func (m *Machine) Quiet() bool {
-	return m.q.len() == 0 && !m.skipping && !m.copyIn && m.pass == 0 && m.backPass == 0
+	return m.q.len() == 0 && !m.skipping && !m.copyIn && m.pass == 0 && m.backPass == 0 && !m.holding()
 }
 
 // HalfSent reports whether the backend waits for the rest of a message of the client's.
@@ -264,7 +269,7 @@ func (m *Machine) unsettled() bool {
 // Running reports whether the backend works on something that the client has sent.
 func (m *Machine) Running() bool {
 	head := m.q.head()
-	return !m.Quiet() && (head == nil || !head.do.own())
+	return !m.Quiet() && !m.holding() && (head == nil || !head.do.own())
 }
 
 // Asking reports whether Postgres answers a question of Sluice's about the session, with nothing of the client's in between.

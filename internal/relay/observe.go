@@ -88,20 +88,20 @@ func (o *Observer) Drain(pass func(Observed, uint64)) (looked, omitted uint64) {
 
 func (o *Observer) on() bool { return o != nil && o.rows != nil }
 
-// text notes a text whose statement has a name or not.
-func (o *Observer) text(application string, text []byte, named bool) {
+// text notes a text whose statement has a name or not. shared says whether others may deliver what shared sessions listen to.
+func (o *Observer) text(application string, text []byte, named, shared bool) {
 	o.looked++
 	s := sessionstate.Scan(text)
-	if !s.Sticky() && (!named || s&sessionstate.Clock == 0) || o.again(application, text) {
+	if !s.Sticky() && (!named || s&sessionstate.Clock == 0) || o.again(application, text, shared) {
 		return
 	}
-	effect, reason := foresee(s, string(text))
+	effect, reason := foresee(s, string(text), shared)
 	counter := o.counter(Observed{applicationName(application), sessionstate.Fingerprint(string(text)), reason, effect})
 	*counter++
 	if len(o.seen) >= maxSeen {
 		clear(o.seen)
 	}
-	o.seen[o.key(application, text)] = counter
+	o.seen[o.key(application, text, shared)] = counter
 }
 
 // unread notes what is not looked at, with the beginning of its text if it has one.
@@ -111,8 +111,8 @@ func (o *Observer) unread(application string, text []byte, reason string) {
 }
 
 // again counts a text that has been seen before.
-func (o *Observer) again(application string, text []byte) bool {
-	counter := o.seen[o.key(application, text)]
+func (o *Observer) again(application string, text []byte, shared bool) bool {
+	counter := o.seen[o.key(application, text, shared)]
 	if counter == nil {
 		return false
 	}
@@ -120,8 +120,12 @@ func (o *Observer) again(application string, text []byte) bool {
 	return true
 }
 
-func (o *Observer) key(application string, text []byte) uint64 {
-	return maphash.String(o.seed, application)*31 + maphash.Bytes(o.seed, text)
+func (o *Observer) key(application string, text []byte, shared bool) uint64 {
+	key := maphash.String(o.seed, application)*31 + maphash.Bytes(o.seed, text)
+	if shared {
+		return ^key
+	}
+	return key
 }
 
 // counter returns that of the row, or that of what was omitted if there is no room for one more.
@@ -150,8 +154,8 @@ func applicationName(s string) string {
 }
 
 // foresee returns what a shared session would make of a text with signals that bind it, or with a clock in a statement that
-// has a name.
-func foresee(s sessionstate.Signals, text string) (Effect, string) {
+// has a name, where others may deliver what it listens to, or not.
+func foresee(s sessionstate.Signals, text string, shared bool) (Effect, string) {
 	const settings = sessionstate.Set | sessionstate.SetConfig | sessionstate.Do
 	switch {
 	case !s.Sticky():
@@ -165,7 +169,11 @@ func foresee(s sessionstate.Signals, text string) (Effect, string) {
 			return PinsToEnd, s.First()
 		}
 	}
-	if s.Within(settings | sessionstate.Call) {
+	asked := settings | sessionstate.Call
+	if shared {
+		asked |= sessionstate.Listen | sessionstate.Unlisten
+	}
+	if s.Within(asked) {
 		return Asks, s.First()
 	}
 	return Pins, s.First()
@@ -196,7 +204,7 @@ func (m *Machine) observeText(c *call, text []byte, named bool) Next {
 	if long {
 		m.p.Observer.unread(m.application, text[:min(len(text), shownOfLong)], PinLarge)
 	} else if text, _, ok := wire.CString(text); ok { // if not, Postgres will say what is wrong with it
-		m.p.Observer.text(m.application, text, named)
+		m.p.Observer.text(m.application, text, named, m.p.Shared != nil && *m.p.Shared)
 	}
 	return proceed
 }

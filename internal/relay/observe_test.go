@@ -175,3 +175,24 @@ func TestObservingWhatIsKnownDoesNotAllocate(t *testing.T) {
 		t.Errorf("got %v, want two rows", rows)
 	}
 }
+
+func TestListenIsForeseenToPinWhereNobodyElseCanListen(t *testing.T) {
+	t.Parallel()
+	for shared, want := range map[bool][2]Effect{true: {Asks, Pins}, false: {Pins, Pins}} {
+		o := &Observer{}
+		o.Start()
+		r := newRig(t, Params{Raw: true, Observer: o, Shared: &shared}).attach()
+		both := "listen news; select pg_advisory_lock(1)"
+		r.client("Q:listen news Q:"+both, "", query("listen news"), query(both))
+		rows, _, _ := drained(o)
+		for row := range rows {
+			alone := row.Statement == "listen news"
+			if alone && row.Effect != want[0] || !alone && row.Effect != want[1] {
+				t.Errorf("others may listen: %t; %q: foreseen %s", shared, row.Statement, row.Effect)
+			}
+		}
+		if len(rows) != 2 {
+			t.Errorf("others may listen: %t; got %v, want two rows", shared, rows)
+		}
+	}
+}

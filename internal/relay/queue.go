@@ -19,10 +19,15 @@ const (
 	stale                   // the backend was asked for a statement that is not there, in place of one whose result has changed
 	duplicate               // the backend was asked for a statement that is not there, to make it fail
 	marker                  // nothing: CopyDone or CopyFail was sent here, for a COPY that may be under way
+	tuning                  // carry, up to whose end the backend may listen to what others listen to
+	marking                 // carry, the mark of a hand-over: see Mark
 )
 
 // own reports whether the reply is for Sluice alone, notices and settings included.
-func (a action) own() bool { return a == carry || a == attempt || a == question }
+func (a action) own() bool { return a == carry || a == attempt || a == question || a >= tuning }
+
+// vital reports whether the session ends if this fails.
+func (a action) vital() bool { return a == carry || a >= tuning }
 
 // entry is one reply, or one row of replies up to its last, that is owed to the client or to Sluice.
 type entry struct {

@@ -92,6 +92,7 @@ func (m *Machine) Abandon(reset bool, toBackend *Out) (ok bool) {
 	}
 	m.gone, m.reset = true, reset
 	m.unused, m.await = false, false
+	m.stopHolding()
 	switch {
 	case m.copyIn:
 		toBackend.set(m.appendCopyFail(toBackend.own()))
@@ -138,5 +139,5 @@ func (m *Machine) tidy(toBackend *Out) {
 	default:
 		return
 	}
-	toBackend.set(m.appendOwnQuery(toBackend.own(), sql))
+	toBackend.set(m.appendQuery(toBackend.own(), sql, carry))
 }
