@@ -37,6 +37,7 @@ type backendConn struct {
 	asked  time.Time // since then
 
 	session *session // nil while the pool has it
+	hub     *hub     // whose connection it is; nil: nobody's
 	held    []byte   // the beginning of a message that must be understood whole
 
 	cancels   int                // cancel requests under way
@@ -63,6 +64,7 @@ func (l *lane) opened(b *pool.Backend) {
 		}
 	}
 	bc.set = relay.NewBackend(maxPrepared, application)
+	bc.set.PID = b.Conn.PID
 	bc.conn = l.loop.Adopt(b.Conn.Give(), bc)
 	b.Owner = bc
 }
@@ -112,6 +114,8 @@ func (bc *backendConn) Readable() {
 		case bc.closing:
 		case bc.session != nil:
 			bc.session.fromBackend(buf[:held+n])
+		case bc.hub != nil:
+			bc.hub.fromBackend(buf[:n])
 		case !bc.unasked(buf[:held+n]):
 			bc.dead = true // of no use any more, and Postgres may not read
 			bc.lane.pool.Lost(bc.b)
@@ -159,6 +163,10 @@ func (bc *backendConn) Panicked(v any, stack []byte) {
 	}
 	bc.lane.panicked(v, stack)
 	bc.dead = true
+	if bc.hub != nil {
+		bc.hub.lost(fmt.Errorf("panic: %v", v))
+		return
+	}
 	bc.lane.pool.Lost(bc.b)
 }
 
@@ -172,15 +180,19 @@ func (bc *backendConn) unasked(p []byte) (fine bool) {
 		}
 		if !ok || len(p) < wire.HeaderLen+body {
 			bc.hold(p)
-			return len(p) < 1<<10 || typ == wire.NoticeResponse && len(p) < 32<<10
+			return len(p) < 1<<10 || passing(typ) && len(p) < 32<<10
 		}
-		if typ != wire.NoticeResponse {
+		if !passing(typ) {
 			return false
 		}
 		p = p[wire.HeaderLen+body:]
 	}
 	return true
 }
+
+// passing reports whether a message of this type may come to an idle backend and go unheard: the session that listened there
+// hears otherwise.
+func passing(typ byte) bool { return typ == wire.NoticeResponse || typ == wire.NotificationResponse }
 
 // lost deals with the end of the connection.
 func (bc *backendConn) lost(err error) {
@@ -190,6 +202,8 @@ func (bc *backendConn) lost(err error) {
 		bc.closed()
 	case bc.session != nil:
 		bc.session.backendLost(err)
+	case bc.hub != nil:
+		bc.hub.lost(err)
 	case bc.afterward != nil:
 		// the cancel request that is under way ends soon and disposes of it
 	default:

@@ -73,6 +73,9 @@ func (s *Server) finish() {
 	for _, sh := range s.shards {
 		sh.loop.Do(sh.endAllSessions)
 	}
+	for _, ts := range s.state.Load().tenants {
+		ts.retireHubs(nil)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	_ = s.await(ctx, s.poolsEmpty)

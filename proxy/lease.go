@@ -183,6 +183,18 @@ func (s *session) backendBroken(err error) {
 	s.end(broken)
 }
 
+// terminated deals with Terminate: what was sent before it runs to its end.
+func (s *session) terminated() {
+	s.leaving, s.held = true, nil
+	s.client.Want(false)
+	if s.over() {
+		s.end(&endError{reason: ReasonClientTerminated})
+		return
+	}
+	s.bc.conn.Want(true) // however little the client reads
+	s.settle()
+}
+
 // end ends the session for its client: once, with one reason, which is logged, counted and, if a message boundary allows
 // it, sent. What becomes of the backend is part's business.
 func (s *session) end(e *endError) {
@@ -200,6 +212,7 @@ func (s *session) end(e *endError) {
 		s.lane.pool.Cancel(&s.waiter)
 	}
 	s.account(e) // first, so that who has been told finds it in the log and its place free
+	s.hearNoMore()
 	s.lane.toBackend.Reset()
 	s.lane.toClient.Reset()
 	response := e.response()

@@ -87,8 +87,10 @@ func (s *session) timedOut() {
 	case phaseWaiting:
 		s.waitedTooLong()
 	case phaseActive: // Postgres tells the client
-		count(&s.lane.traffic.Ended, ReasonQueryTimeout.String())
-		s.bc.cancel(nil)
+		if s.m.Running() {
+			count(&s.lane.traffic.Ended, ReasonQueryTimeout.String())
+			s.bc.cancel(nil)
+		}
 	case phaseInBlock:
 		s.end(&endError{reason: ReasonIdleInTransactionTimeout})
 	}

@@ -46,6 +46,7 @@ const (
 	ReasonBackendLost
 	ReasonCommitUnknown
 	ReasonCarryFailed
+	ReasonListenerLost
 	ReasonQueryTimeout
 	ReasonQueryCancelled
 	ReasonClientLifetime
@@ -103,6 +104,7 @@ var reasons = [numReasons]reasonRow{
 	ReasonBackendLost:               {"backend_lost", "FATAL", "08006", slog.LevelError, "connection to PostgreSQL was lost; the open transaction was not committed", "Run the transaction again.", "the backend's connection ended while idle, or inside a transaction block no commit of which had been sent"},
 	ReasonCommitUnknown:             {"commit_unknown", "FATAL", "08007", slog.LevelError, "connection to PostgreSQL was lost; whether the transaction was committed is unknown", "Check whether the statement took effect before running it again.", "the backend's connection ended while something that could commit was under way"},
 	ReasonCarryFailed:               {"carry_failed", "FATAL", "08006", slog.LevelError, "the session's state could not be put on a backend", "Connect again.", "an injected statement failed; nothing of the client's was run"},
+	ReasonListenerLost:              {"listener_lost", "FATAL", "08006", slog.LevelInfo, "notifications may have been missed", "Connect again, LISTEN again, and look at what may have changed meanwhile.", "the connection that listens for all clients of a database was lost or replaced, or more notifications came than the client could take"},
 	ReasonQueryTimeout:              {"query_timeout", "", "57014", slog.LevelInfo, "", "", "a statement took longer than timeouts.query and was cancelled; the session lives on"},
 	ReasonQueryCancelled:            {"query_cancelled", "ERROR", "57014", slog.LevelDebug, "canceling statement due to user request", "", "cancelled by the client while it waited for a backend; the session lives on"},
 	ReasonClientLifetime:            {"client_lifetime", "FATAL", "57P05", slog.LevelInfo, "terminating connection due to its age", "Connect again.", "timeouts.client_lifetime has passed, at a free moment"},

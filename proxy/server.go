@@ -200,12 +200,13 @@ func (s *Server) use(st *state) {
 			ts.budget.SetMax(0)
 		}
 		for _, l := range ts.all() {
-			if ts.dbname(l.key.Database) != l.code {
+			if ts.postgresName(l.key) != l.code {
 				ts.drop(l)
 				continue
 			}
 			l.loop.Post(func() { l.apply(ts.lane(l.key)) })
 		}
+		ts.retireHubs(ts.svc)
 	}
 	if before == nil {
 		return
@@ -217,6 +218,7 @@ func (s *Server) use(st *state) {
 		}
 		if now == nil {
 			old.remove()
+			old.retireHubs(nil)
 		}
 	}
 	for _, sh := range s.shards {
@@ -331,7 +333,7 @@ func (s *Server) newLane(ts *tenantState, key pool.Key, ps *parts) *lane {
 	}
 	return s.pick(ps).newLane(ps, pool.Params{
 		Key: key, Budget: ts.budget, Gate: ts.gate, Retry: ts.cfg.Backend.ConnectTimeout, Pins: &ps.pins,
-	}, &lane{tenant: ts.tenant, key: key, code: ts.dbname(key.Database), settings: ts.lane(key)})
+	}, &lane{tenant: ts.tenant, key: key, code: ts.postgresName(key), settings: ts.lane(key)})
 }
 
 // sibling makes another part of l's pool.

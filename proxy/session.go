@@ -51,6 +51,7 @@ type session struct {
 	timer      loop.Timer
 	life       *loop.Timer // nil: it may live as long as it likes
 	pin        *pin        // nil: it gives its backend back behind each transaction
+	hearing    *hearing    // nil: no hub listens for it
 }
 
 // start makes the session live on its loop, with what its login has got.
@@ -62,6 +63,9 @@ func (s *session) start(nc net.Conn, first lease) {
 	bc := first.bc
 	s.waiter.Granted = s.granted
 	s.m = relay.New(s.lane.paramsAs(s.base, first.params), s.application)
+	if s.pooled() {
+		s.m.Identify(s.pid)
+	}
 	s.client = s.lane.loop.Adopt(nc, s)
 	t := &s.lane.traffic
 	t.Logins++
@@ -276,6 +280,11 @@ func (s *session) afterBackend() {
 		s.comeBack()
 		return
 	}
+	if wish := s.m.Wish(); wish != relay.WishNothing {
+		s.settle()
+		s.listen(wish)
+		return
+	}
 	s.rest()
 	if s.ended {
 		return
@@ -337,18 +346,6 @@ func (s *session) endWhenFree(e *endError) {
 	if s.verdict == nil {
 		s.verdict = e
 	}
-}
-
-// terminated deals with Terminate: what was sent before it runs to its end.
-func (s *session) terminated() {
-	s.leaving, s.held = true, nil
-	s.client.Want(false)
-	if s.over() {
-		s.end(&endError{reason: ReasonClientTerminated})
-		return
-	}
-	s.bc.conn.Want(true) // however little the client reads
-	s.settle()
 }
 
 func count(m *map[string]uint64, key string) {

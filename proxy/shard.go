@@ -25,13 +25,14 @@ type shard struct {
 
 	lanes    map[*lane]struct{}
 	sessions map[*session]struct{}
+	ears     map[*hub]*ear
 
 	// Lent for one turn.
 	toBackend, toClient relay.Out
 }
 
 func newShard(srv *Server, kind loop.Kind) (*shard, error) {
-	sh := &shard{srv: srv, lanes: make(map[*lane]struct{}), sessions: make(map[*session]struct{})}
+	sh := &shard{srv: srv, lanes: make(map[*lane]struct{}), sessions: make(map[*session]struct{}), ears: make(map[*hub]*ear)}
 	var err error
 	if sh.loop, err = loop.New(kind, sh.panicked); err != nil {
 		return nil, err

@@ -58,6 +58,7 @@ type laneSettings struct {
 	check       relay.Check // state_check: how far code behind statements is trusted
 	planUnnamed bool        // plan_unnamed is not off
 	observe     bool        // observe_transaction_mode, for the session port
+	listens     bool        // there is a service login, which can listen for all
 	limits      pool.Limits // of all parts of the pool
 	spread      config.AutoInt
 }
@@ -319,13 +320,21 @@ func (ts *tenantState) dbname(database string) string {
 	return database
 }
 
+// postgresName returns the name in Postgres of the database of the pool with that key.
+func (ts *tenantState) postgresName(key pool.Key) string {
+	if key.Mode == modeListen {
+		return key.Database
+	}
+	return ts.dbname(key.Database)
+}
+
 // lane returns the settings of the pool with that key.
 func (ts *tenantState) lane(key pool.Key) laneSettings {
 	c := ts.cfg
 	s := laneSettings{
 		dialer: ts.dialer, timeouts: c.Timeouts, waitTimeout: c.PoolWaitTimeout,
 		check: checkOf(c.StateCheck), planUnnamed: c.PlanUnnamed != config.PlanUnnamedOff, spread: c.Spread,
-		observe: c.ObserveTransactionMode && key.Mode == modeSession,
+		observe: c.ObserveTransactionMode && key.Mode == modeSession, listens: ts.svc != nil,
 	}
 	size := c.PoolSize
 	if key.Mode == modeSession && c.SessionPoolSize > 0 {
@@ -343,6 +352,9 @@ func (ts *tenantState) lane(key pool.Key) laneSettings {
 	s.limits = pool.Limits{
 		Size: size, MinIdle: min(c.Backend.MinBackends, size), MaxPinned: c.MaxPinned,
 		IdleTimeout: c.Backend.IdleTimeout, MaxLifetime: c.Backend.MaxLifetime,
+	}
+	if key.Mode == modeListen {
+		s.limits.Size, s.limits.MinIdle = 1, 0
 	}
 	if s.limits.MaxPinned == 0 {
 		s.limits.MaxPinned = max(1, size-1)

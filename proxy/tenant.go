@@ -19,7 +19,8 @@ type tenant struct {
 
 	mu     sync.Mutex // guards below
 	pools  map[pool.Key]*parts
-	closed bool // removed by a reload
+	hubs   map[string]*hub // by the database's name in Postgres
+	closed bool            // removed by a reload
 }
 
 // parts are the lanes of a pool: one, or several on loops of their own. What is in it is guarded by tenant.mu.
@@ -30,7 +31,7 @@ type parts struct {
 }
 
 func newTenant(name string) *tenant {
-	return &tenant{name: name, budget: pool.NewBudget(0), gate: pool.NewGate(), pools: make(map[pool.Key]*parts)}
+	return &tenant{name: name, budget: pool.NewBudget(0), gate: pool.NewGate(), pools: make(map[pool.Key]*parts), hubs: make(map[string]*hub)}
 }
 
 // lane returns the part of the pool with that key which has the fewest sessions, one reference added; nil if the tenant has

@@ -192,6 +192,9 @@ func (m *Machine) flushPending(toClient *Out) {
 // holding reports whether the client has to wait.
 func (m *Machine) holding() bool { return m.listen != nil && m.listen.hold != holdNothing }
 
+// Settling reports whether the client has to wait until what it listens to has changed hands.
+func (m *Machine) Settling() bool { return m.holding() }
+
 // stopHolding is for a client that is gone.
 func (m *Machine) stopHolding() {
 	if m.listen != nil {

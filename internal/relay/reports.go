@@ -86,6 +86,21 @@ func (m *Machine) usual(name, value []byte) bool {
 	return ok && v == string(value)
 }
 
+// Reported returns the value of a setting that Postgres reports, as the client knows it; empty if it does not.
+func (m *Machine) Reported(name string) string {
+	params := m.p.Baseline
+	if m.reports != nil {
+		params = slices.Concat(params, m.reports.shown, m.reports.dirty)
+	}
+	value := ""
+	for _, p := range params {
+		if p.Name == name {
+			value = p.Value // the last counts
+		}
+	}
+	return value
+}
+
 // settleReports takes note that the reported values are those of the settled state.
 func (m *Machine) settleReports() {
 	if m.reports == nil {
