@@ -37,6 +37,8 @@ type ServerConn struct {
 	statements map[string]statement
 	portals    map[string]*portal
 	skipping   bool // an extended query failed: ignore all up to Sync
+	notifying  []notifying
+	box        mailbox
 
 	mu  sync.Mutex // guards below
 	log []string
@@ -141,7 +143,9 @@ func (c *ServerConn) login() error {
 
 // next receives a message and does what it says.
 func (c *ServerConn) next() error {
+	c.setIdle(true)
 	msg, err := c.be.Receive()
+	c.setIdle(false)
 	if err != nil {
 		return err
 	}
@@ -200,7 +204,11 @@ func (c *ServerConn) failed() {
 
 // ready sends what Postgres sends when it is ready.
 func (c *ServerConn) ready() error {
+	if c.status == 'I' {
+		c.commitNotifying()
+	}
 	c.reportSettings()
+	c.sendNotifications()
 	c.be.Send(&pgproto3.ReadyForQuery{TxStatus: c.status})
 	return c.be.Flush()
 }

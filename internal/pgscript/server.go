@@ -23,6 +23,7 @@ type Options struct {
 	TLS       *tls.Config       // nil: SSLRequest is answered with 'N'
 	Settings  map[string]string // each connection starts with them, over what Postgres has by default
 	Knobs     Knobs             // as they are at first
+	Answers   bool              // Sluice's question what a session holds is answered: settings and channels; else it fails
 }
 
 // Knobs are what a test turns while the server runs.
@@ -41,6 +42,8 @@ type Server struct {
 	options Options
 	ln      net.Listener
 	wg      sync.WaitGroup
+
+	notifyMu sync.Mutex // held while a transaction's notifications are told, so that all hear them in one order
 
 	mu      sync.Mutex // guards below
 	knobs   Knobs

@@ -145,6 +145,8 @@ func (c *ServerConn) execute(sql string, args [][]byte) (result, error) {
 		return c.prepared(verb, sql, words[1:])
 	case "SELECT":
 		return c.query(strings.TrimSpace(sql[len("SELECT"):]), args)
+	case "LISTEN", "UNLISTEN", "NOTIFY":
+		return c.notify(verb, strings.TrimSpace(strings.TrimSpace(sql)[len(verb):])), nil
 	case "INSERT":
 		return result{tag: "INSERT 0 1"}, nil
 	case "UPDATE", "DELETE":
@@ -171,7 +173,7 @@ func (c *ServerConn) end(commit bool) result {
 		if commit {
 			maps.Copy(c.settings, c.local)
 		} else {
-			c.settings = c.saved
+			c.settings, c.notifying = c.saved, nil
 		}
 		c.status = 'I'
 		clear(c.portals)
@@ -270,6 +272,10 @@ func (c *ServerConn) prepared(verb, sql string, words []string) (result, error) 
 // query runs the expressions of a SELECT.
 func (c *ServerConn) query(list string, args [][]byte) (result, error) {
 	r := result{columns: names(list), tag: "SELECT"}
+	if c.server.options.Answers && strings.Contains(list, "pg_listening_channels()") { // what Sluice asks behind a transaction
+		r.columns, r.rows = []string{"kind", "name", "value", "usual"}, c.holdings()
+		return r, nil
+	}
 	if n, ok := call(list, "generate_series"); ok {
 		_, last, _ := strings.Cut(n, ",")
 		count, _ := strconv.Atoi(strings.TrimSpace(last))
