@@ -16,6 +16,7 @@ func FuzzMachine(f *testing.F) {
 	f.Add([]byte("P\x00\x00\x00\x12a\x00select 1\x00\x00\x00B\x00\x00\x00\x0d\x00a\x00\x00\x00\x00\x00\x00\x00S\x00\x00\x00\x04"),
 		[]byte("1\x00\x00\x00\x042\x00\x00\x00\x04Z\x00\x00\x00\x05I"), uint8(7), false)
 	f.Add([]byte("Q\x00\x00\x00\x0cset x=1\x00d\x00\x00\x00\x05xc\x00\x00\x00\x04"), []byte("G\x00\x00\x00\x07\x00\x00\x00"), uint8(1), true)
+	f.Add([]byte("Q\x00\x00\x00\x0dlisten a\x00"), []byte("C\x00\x00\x00\x07OK\x00Z\x00\x00\x00\x05IA\x00\x00\x00\x0c\x00\x00\x00\x07a\x00x\x00"), uint8(5), false)
 	f.Fuzz(func(t *testing.T, client, backend []byte, cut uint8, raw bool) {
 		if !bytes.Equal(outcome(t, client, backend, int(cut), raw), outcome(t, client, backend, 1, raw)) {
 			t.Errorf("cut into pieces of %d and of 1, the bytes mean different things", cut)
@@ -27,8 +28,8 @@ func FuzzMachine(f *testing.F) {
 func outcome(t *testing.T, client, backend []byte, cut int, raw bool) []byte {
 	table, plan := prepared.NewTable(), true
 	var behind Behind
-	behind.Set(Strict, &sessionstate.Code{Opaque: len(client)%2 == 0, Settings: true})
-	m := New(&Params{Raw: raw, Table: table, Behind: &behind, Sequences: new(bool), PlanUnnamed: &plan, Counters: &Counters{}}, "app")
+	behind.Set(Strict, &sessionstate.Code{Opaque: len(client)%2 == 0, Settings: true, Objects: len(client)%3 == 0})
+	m := New(&Params{Raw: raw, Table: table, Behind: &behind, Sequences: new(bool), PlanUnnamed: &plan, Shared: &plan, Counters: &Counters{}}, "app")
 	set := NewBackend(2, "app")
 	m.Attach(set, false)
 	var sent []byte

@@ -148,6 +148,11 @@ func detail(typ byte, b []byte) string {
 		}
 	case wire.ReadyForQuery:
 		return ":" + string(b)
+	case wire.NotificationResponse:
+		var n pgproto3.NotificationResponse
+		if n.Decode(b) == nil {
+			return fmt.Sprintf(":%d:%s:%s", n.PID, n.Channel, n.Payload)
+		}
 	}
 	return ""
 }
