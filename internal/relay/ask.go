@@ -57,6 +57,7 @@ type doubt struct {
 	custom   []string // names of custom settings
 	locks    bool     // it may hold advisory locks
 	listens  bool     // what it listens to may change in the transaction
+	more     bool     // and something else
 	identity bool     // it may have become another user
 
 	announced bool     // a text has told of a change
@@ -78,6 +79,7 @@ type answer struct {
 	settings []sessionstate.Setting
 	channels []string
 	keeps    string // why the session must keep its backend; empty: it need not
+	brief    bool   // only of channels
 	failed   bool
 
 	// The question: what it was about.
@@ -128,9 +130,7 @@ func (m *Machine) suspect(s sessionstate.Signals, text string, values []byte) bo
 	}
 	m.doubt.announced = true
 	m.doubt.announce(s, text)
-	if s&(sessionstate.Listen|sessionstate.Unlisten) != 0 {
-		m.doubt.listens = true
-	}
+	m.mayListen(s)
 	m.blame(s, text)
 	m.Pin(s.First())
 	m.ask = true
@@ -147,11 +147,15 @@ func (m *Machine) question(toBackend *Out) {
 	}
 	d := m.doubt
 	names, sc := m.about()
-	d.answer = answer{scope: sc, announced: d.announced, suspects: d.suspects}
-	d.suspects = nil
+	d.answer = answer{scope: sc, brief: m.brief(), announced: d.announced, suspects: d.suspects}
+	d.suspects, d.listens, d.more = nil, false, false
 	m.await = m.pin == "" || m.backend.unasked
 	m.ask, m.behind, m.sampled, m.asking = false, false, false, true
 	m.p.Counters.Questions++
+	if d.answer.brief {
+		m.askChannels(toBackend)
+		return
+	}
 	b := toBackend.own()
 	if !m.backend.asked {
 		b = appendClose(b, askName) // should an earlier question have failed
@@ -167,6 +171,9 @@ func (m *Machine) question(toBackend *Out) {
 // about returns what is to be asked: all that a text may have done, or only what code may do.
 func (m *Machine) about() (custom []string, sc scope) {
 	d, b := m.doubt, m.p.Behind
+	if m.brief() {
+		return nil, scope{objects: true}
+	}
 	sc = scope{settings: true, identity: d.identity, locks: d.locks, objects: true}
 	if !m.behind || b.code == nil {
 		return d.custom, sc
@@ -216,9 +223,11 @@ func (m *Machine) answered() {
 	m.asking = false
 	switch {
 	case m.q.len() > 0 && m.ask:
+		d.more = true
 		return
 	case a.failed:
 		m.Pin(PinOpaque)
+		d.more = true
 		m.ask = true // behind the next transaction; till then, and for good if that fails too, the backend stays
 		m.p.Counters.QuestionsFailed++
 		return
@@ -231,8 +240,13 @@ func (m *Machine) answered() {
 		return
 	}
 	d.announced, d.texts, d.anything = false, "", false
-	if m.unpin(); listens {
+	if listens {
 		m.pin = pinListen
+	} else {
+		m.unpin()
+	}
+	if a.brief {
+		return
 	}
 	m.backend.unasked = false
 	d.custom = customOf(a.settings)

@@ -153,9 +153,7 @@ func (m *Machine) tag(tag []byte) {
 		} else if s.Sticky() || m.pin != "" && mayGiveUp(tag) {
 			m.Pin(s.First())
 			m.ask = !m.forever
-			if s&(sessionstate.Listen|sessionstate.Unlisten) != 0 && m.ask {
-				m.mayListen()
-			}
+			m.mayListen(s)
 		}
 	}
 }
@@ -229,6 +227,7 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend, toClient *O
 		m.local, m.ddl = false, false
 		if m.reports != nil && len(m.reports.dirty) > 0 && !m.raw && !m.forever {
 			m.Pin(PinParameter)
+			m.mayListen(sessionstate.Set)
 			m.ask = true
 		}
 		if own {

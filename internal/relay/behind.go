@@ -272,7 +272,7 @@ func (m *Machine) strangeSettings(a *answer, announced func(name string) bool, s
 }
 
 // strangeChannels reports whether the answer's channels have changed and that was not announced. In a shared answer they are
-// from now on as the session had them, but for those that were.
+// from now on as the session had them, but for those that were. (Names with escapes are ambiguous: such a session is raw.)
 func (m *Machine) strangeChannels(a *answer, shared bool) (strange bool) {
 	_, known := m.Listening()
 	heard := sessionstate.NewChannels(a.channels)
@@ -284,7 +284,7 @@ func (m *Machine) strangeChannels(a *answer, shared bool) (strange bool) {
 	}
 	a.channels = heard.Common(known)
 	for _, name := range heard.Without(known) {
-		if m.doubt.expectsChannel(name) {
+		if m.doubt.expects(strings.ReplaceAll(name, `"`, `""`)) {
 			a.channels = append(a.channels, name)
 		} else {
 			strange = true
@@ -308,11 +308,6 @@ func (d *doubt) announce(s sessionstate.Signals, text string) {
 func (d *doubt) expects(name string) bool {
 	return d.anything || strings.Contains(d.texts, strings.ToLower(name)) ||
 		name == "search_path" && strings.Contains(d.texts, "schema")
-}
-
-// expectsChannel reports whether a text has announced that the channel is listened to.
-func (d *doubt) expectsChannel(name string) bool {
-	return d.expects(strings.ReplaceAll(name, `"`, `""`)) || strings.Contains(d.texts, `u&"`) // has escapes
 }
 
 // Mistrust takes note that something may have run on the backend that changed it and was not asked about: what it holds may be

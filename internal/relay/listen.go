@@ -19,12 +19,15 @@ import (
 // maxPending bounds what waits for a client that is in a transaction.
 const maxPending = 1 << 20 // 1 MiB
 
-// pinListen is why a session keeps its backend that listens to what nobody else delivers, pinUnlisten that it may do so no
-// more. They are the words of the signals.
+// pinListen is why a session keeps its backend that listens to what nobody else delivers, or may do so; pinUnlisten, that it
+// may do so no more. They are the words of the signals.
 const (
 	pinListen   = "listen"
 	pinUnlisten = "unlisten"
 )
+
+// channelsText is the part of askText that tells of channels.
+const channelsText = `SELECT 'l', c, NULL, NULL FROM pg_catalog.pg_listening_channels() c`
 
 // Wish is what a machine that holds the client's ReadyForQuery back wants to be done.
 type Wish uint8
@@ -202,12 +205,25 @@ func (m *Machine) stopHolding() {
 	}
 }
 
-// mayListen takes note that what the session listens to may change in its transaction.
-func (m *Machine) mayListen() {
+// mayListen takes note that what the session listens to, by the signals of a text or tag, or something else may change in its
+// transaction.
+func (m *Machine) mayListen(s sessionstate.Signals) {
 	if m.doubt == nil {
 		m.doubt = &doubt{}
 	}
-	m.doubt.listens = true
+	const channels = sessionstate.Listen | sessionstate.Unlisten
+	m.doubt.listens = m.doubt.listens || s&channels != 0
+	m.doubt.more = m.doubt.more || !s.Within(channels)
+}
+
+// brief reports whether nothing but LISTEN and UNLISTEN were there: then channels alone are asked about.
+func (m *Machine) brief() bool {
+	return m.doubt.listens && !m.doubt.more && !m.behind && (m.pin == pinListen || m.pin == pinUnlisten)
+}
+
+// askChannels is question where that is brief: it takes but a moment.
+func (m *Machine) askChannels(toBackend *Out) {
+	toBackend.set(m.appendQuery(toBackend.own(), channelsText, question))
 }
 
 // mayShare reports whether others may deliver what the session listens to.
@@ -220,9 +236,6 @@ func (m *Machine) holdReady() bool {
 	l := m.listen
 	switch {
 	case m.ask && !m.unread && m.mayShare() && (l != nil && l.own > 0 || m.doubt != nil && m.doubt.listens):
-		if m.doubt != nil {
-			m.doubt.listens = false
-		}
 		if l == nil {
 			l = &listening{}
 			m.listen = l
@@ -258,8 +271,7 @@ func (m *Machine) hears(channels []string) bool {
 		return false
 	case !m.mayShare():
 	case m.q.len() > 0: // the next transaction is under way
-		m.mayListen()
-		m.ask = true
+		m.doubt.listens, m.doubt.more, m.ask = true, true, true
 	default:
 		l.hold, l.wish = holdWish, WishShare
 	}

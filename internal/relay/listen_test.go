@@ -34,8 +34,16 @@ func notify(pid uint32, channel, payload string) *pgproto3.NotificationResponse 
 	return &pgproto3.NotificationResponse{PID: pid, Channel: channel, Payload: payload}
 }
 
-// listens is the row of an answer that names a channel.
-func listens(channel string) [4]string { return [4]string{"l", channel, "-", "-"} }
+// channelsWords is the question for channels alone.
+const channelsWords = "Q:" + channelsText
+
+// hears is Postgres's answer to it.
+func hears(channels ...string) (msgs []pgproto3.Message) {
+	for _, name := range channels {
+		msgs = append(msgs, &pgproto3.DataRow{Values: [][]byte{[]byte("l"), []byte(name), nil, nil}})
+	}
+	return append(msgs, done, idle)
+}
 
 // deliver passes what others have heard and checks what the client is told.
 func (r *rig) deliver(want string, n *pgproto3.NotificationResponse) {
@@ -78,15 +86,11 @@ func (r *rig) wantWish(want Wish) {
 }
 
 // listen has the session listen to a channel, which others deliver then.
-func (r *rig) listen(first bool, channel string) {
+func (r *rig) listen(channel string) {
 	r.t.Helper()
 	r.client("Q:listen "+channel, "", query("listen "+channel))
-	question := againWords
-	if first {
-		question = questionWords
-	}
-	r.answer(question, "C", done, idle)
-	r.answer("", "", held(first, listens(channel))...)
+	r.answer(channelsWords, "C", done, idle)
+	r.answer("", "", hears(channel)...)
 	r.wantWish(WishShare)
 	r.mark(false)
 	r.answer("", "", done, done, notify(ownPID, markName, "1"), idle, done, idle)
@@ -97,11 +101,11 @@ func TestReadyForQueryIsHeldUntilOthersListen(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
 	r.client("Q:listen a", "", query("listen a"))
-	r.answer(questionWords, "C", done, idle)
+	r.answer(channelsWords, "C", done, idle)
 	if next := r.client("", "", query("select 1")); next != Blocked {
 		t.Fatalf("next = %d behind a ReadyForQuery that is held, want Blocked", next)
 	}
-	r.answer("", "A:9:a:heard by the backend", append(held(true, listens("a")), notify(9, "a", "heard by the backend"))...)
+	r.answer("", "A:9:a:heard by the backend", append(hears("a"), notify(9, "a", "heard by the backend"))...)
 	if r.m.Free() || r.m.Quiet() || r.m.Running() || !r.m.Settling() {
 		t.Error("free, quiet, running or settled while others are to listen")
 	}
@@ -127,8 +131,8 @@ func TestOthersMayBeAtTheMarkFirst(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
 	r.client("Q:listen a", "", query("listen a"))
-	r.answer(questionWords, "C", done, idle)
-	r.answer("", "", held(true, listens("a"))...)
+	r.answer(channelsWords, "C", done, idle)
+	r.answer("", "", hears("a")...)
 	r.wantWish(WishShare)
 	r.mark(false)
 	r.marked("")
@@ -141,15 +145,15 @@ func TestListenThatNobodyElseCanServePins(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
 	r.client("Q:listen a", "", query("listen a"))
-	r.answer(questionWords, "C", done, idle)
-	r.answer("", "", held(true, listens("a"))...)
+	r.answer(channelsWords, "C", done, idle)
+	r.answer("", "", hears("a")...)
 	r.wantWish(WishShare)
 	r.settle("Z:I")
 	r.wantPinned("listen")
 	r.answer("", "A:9:a:x", notify(9, "a", "x"))
 	r.client("Q:unlisten *", "", query("unlisten *"))
-	r.answer(againWords, "C", done, idle)
-	r.answer("", "Z:I", held(false)...)
+	r.answer(channelsWords, "C", done, idle)
+	r.answer("", "Z:I", hears()...)
 	r.wantWish(WishNothing)
 	r.wantPinned("")
 }
@@ -158,8 +162,8 @@ func TestListenThatIsRolledBackIsNoWish(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
 	r.client("Q:begin; listen a; rollback", "", query("begin; listen a; rollback"))
-	r.answer(questionWords, "C C C", done, done, done, idle)
-	r.answer("", "Z:I", held(true)...)
+	r.answer(channelsWords, "C C C", done, done, done, idle)
+	r.answer("", "Z:I", hears()...)
 	r.wantWish(WishNothing)
 	if !r.m.Free() || r.m.Pinned() != "" || r.m.Listens() {
 		t.Errorf("free = %t, pinned = %q, listens = %t", r.m.Free(), r.m.Pinned(), r.m.Listens())
@@ -170,15 +174,15 @@ func TestQuestionThatFailsReleasesReadyForQuery(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
 	r.client("Q:listen a", "", query("listen a"))
-	r.answer(questionWords, "C", done, idle)
-	r.answer("", "Z:I", closed, errSyntax, idle)
+	r.answer(channelsWords, "C", done, idle)
+	r.answer("", "Z:I", errSyntax, idle)
 	r.wantPinned("listen")
 }
 
 func TestNotificationsOfOthersWaitForTheTransaction(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
-	r.listen(true, "a")
+	r.listen("a")
 	r.deliver("A:9:a:idle", notify(9, "a", "idle"))
 	r.client("Q:begin", "", query("begin"))
 	r.deliver("", notify(9, "a", "1"))
@@ -194,8 +198,8 @@ func TestOwnNotificationIsDeliveredOnceBeforeReadyForQuery(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
 	r.client("Q:listen a; notify a", "", query("listen a; notify a"))
-	r.answer(questionWords, "C C A:5000000:a:", done, done, notify(ownPID, "a", ""), idle)
-	r.answer("", "", held(true, listens("a"))...)
+	r.answer(channelsWords, "C C A:5000000:a:", done, done, notify(ownPID, "a", ""), idle)
+	r.answer("", "", hears("a")...)
 	r.wantWish(WishShare)
 	r.mark(false)
 	r.marked("")
@@ -210,13 +214,27 @@ func TestOwnNotificationIsDeliveredOnceBeforeReadyForQuery(t *testing.T) {
 	r.settle("A:7:a:of who had the backend before A:9:a:x A:5000000:a: Z:I", "a")
 }
 
+func TestWholeQuestionTellsOfChannelsToo(t *testing.T) {
+	t.Parallel()
+	r := newListener(t)
+	r.client("Q:listen a; set work_mem = 1", "", query("listen a; set work_mem = 1"))
+	r.answer(questionWords, "C C", done, done, idle)
+	r.answer("", "", held(true, noRole, [4]string{"s", "work_mem", "1", "4"}, [4]string{"l", "a", "-", "-"})...)
+	r.wantWish(WishShare)
+	r.settle("Z:I", "a")
+	r.wantPinned("")
+	if got := r.m.state.Settings(); len(got) != 1 {
+		t.Errorf("carries %v, want work_mem", got)
+	}
+}
+
 func TestUnlistenGivesUpWhatOthersDeliver(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
-	r.listen(true, "a")
+	r.listen("a")
 	r.client("Q:unlisten a", "", query("unlisten a"))
-	r.answer(againWords, "C", done, idle)
-	r.answer("", "", held(false)...)
+	r.answer(channelsWords, "C", done, idle)
+	r.answer("", "", hears()...)
 	r.wantWish(WishShare)
 	if shared, wanted := r.m.Listening(); len(shared.Without(wanted)) != 1 || wanted != nil {
 		t.Errorf("others deliver %q, want nothing", wanted.Names())
@@ -231,7 +249,7 @@ func TestBackendListensToWhatTheSessionDoes(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
 	first := r.backend
-	r.listen(true, "a")
+	r.listen("a")
 	r.carry("") // it does already
 	r.m.Detach()
 	r.attachTo(listenerBackend())
@@ -250,10 +268,10 @@ func TestBackendListensToWhatTheSessionDoes(t *testing.T) {
 func TestSessionOfItsOwnGetsItsChannelsBack(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
-	r.listen(true, "a")
-	r.client("C:sluice_ask S Q:select setseed(1)", "", query("select setseed(1)"))
+	r.listen("a")
+	r.client("Q:select setseed(1)", "", query("select setseed(1)"))
 	r.deliver("", notify(9, "a", "1"))
-	r.answer("", "D C", closed, idle, row, done, idle)
+	r.answer("", "D C", row, done, idle)
 	r.wantWish(WishReturn)
 	r.mark(true)
 	r.answer("", "", notify(9, "a", "2"), notify(ownPID, markName, "1"), notify(9, "a", "3"), done, done, idle, done, idle)
@@ -265,7 +283,7 @@ func TestSessionOfItsOwnGetsItsChannelsBack(t *testing.T) {
 func TestTooMuchDoesNotWait(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
-	r.listen(true, "a")
+	r.listen("a")
 	r.client("Q:begin", "", query("begin"))
 	n := encode(t, notify(9, "a", "x"))
 	var c Out

@@ -22,3 +22,10 @@ func (b *logBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// capacity is how much memory the buffer takes.
+func (b *logBuffer) capacity() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Cap()
+}

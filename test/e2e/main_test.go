@@ -24,8 +24,13 @@ import (
 var cluster *throwawaypg.Cluster
 
 func TestMain(m *testing.M) {
+<<<<<<< HEAD
 	if os.Getenv(silentAddresses) != "" {
 		if err := holdSilent(); err != nil {
+=======
+	if task := os.Getenv(listenersEnv); task != "" {
+		if err := listenTogether(task); err != nil {
+>>>>>>> cefa29d (e2e: ten thousand clients listen on one backend)
 			panic(err)
 		}
 		return
