@@ -49,8 +49,12 @@ func (s *session) attach(bc *backendConn) {
 		s.m.DiscardSequences(&s.lane.toBackend)
 	}
 	bc.user = s.id
-	if s.pooled() {
+	switch {
+	case s.pooled():
 		s.m.Carry(&s.lane.toBackend)
+	case s.lane.settings.addAddress:
+		s.m.Announce(s.shownApplication(), &s.lane.toBackend)
+		s.flush()
 	}
 }
 

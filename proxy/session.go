@@ -62,7 +62,11 @@ func (s *session) start(nc net.Conn, first lease) {
 	}
 	bc := first.bc
 	s.waiter.Granted = s.granted
-	s.m = relay.New(s.lane.paramsAs(s.base, first.params), s.application)
+	application := s.application
+	if s.pooled() {
+		application = s.shownApplication()
+	}
+	s.m = relay.New(s.lane.paramsAs(s.base, first.params), application)
 	if s.pooled() {
 		s.m.Identify(s.pid)
 	}

@@ -58,6 +58,7 @@ type laneSettings struct {
 	check       relay.Check // state_check: how far code behind statements is trusted
 	planUnnamed bool        // plan_unnamed is not off
 	observe     bool        // observe_transaction_mode, for the session port
+	addAddress  bool        // application_name_add_address
 	listens     bool        // there is a service login, which can listen for all
 	limits      pool.Limits // of all parts of the pool
 	spread      config.AutoInt
@@ -334,7 +335,7 @@ func (ts *tenantState) lane(key pool.Key) laneSettings {
 	s := laneSettings{
 		dialer: ts.dialer, timeouts: c.Timeouts, waitTimeout: c.PoolWaitTimeout,
 		check: checkOf(c.StateCheck), planUnnamed: c.PlanUnnamed != config.PlanUnnamedOff, spread: c.Spread,
-		observe: c.ObserveTransactionMode && key.Mode == modeSession, listens: ts.svc != nil,
+		observe: c.ObserveTransactionMode && key.Mode == modeSession, addAddress: c.ApplicationNameAddAddr, listens: ts.svc != nil,
 	}
 	size := c.PoolSize
 	if key.Mode == modeSession && c.SessionPoolSize > 0 {

@@ -55,6 +55,14 @@ func (m *Machine) Carry(toBackend *Out) {
 	b.state = m.state
 }
 
+// Announce gives the backend of a Raw machine another application_name than the client's, until the client sets one, or resets
+// it. It is settled, unseen, before the client's first message. The unnamed statement is used.
+func (m *Machine) Announce(application string, toBackend *Out) {
+	name := "application_name"
+	b := m.appendOwnParse(toBackend.own(), "", setText, setTypes, carry)
+	toBackend.set(m.appendCarrySync(m.appendOwnRun(b, "", carry, &name, &application)))
+}
+
 // Calm takes timeouts that the session has set off a backend that is to be given back, where they would act on others. It
 // reports whether there are any: then FromClient waits, and m is Free when that is done.
 func (m *Machine) Calm(toBackend *Out) bool {

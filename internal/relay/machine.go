@@ -162,7 +162,8 @@ type Machine struct {
 	reset bool // gone: DISCARD ALL is still to be sent
 }
 
-// New returns a Machine for a session whose login is complete. applicationName is the client's; a Raw machine does without.
+// New returns a Machine for a session whose login is complete. applicationName is what its backends are to have; a Raw machine
+// does without, but for its Observer.
 func New(p *Params, applicationName string) Machine {
 	return Machine{p: p, application: applicationName, raw: p.Raw, status: 'I'}
 }
