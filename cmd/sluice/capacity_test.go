@@ -144,6 +144,7 @@ tenant default
 `, "")
 	wantResult(t, check("pool_size: 100"), 0, `
 FILE: ok
+FILE: tenants[0].service: no role, so on the transaction port each client that has run LISTEN keeps a backend
 
 tenant default
   pools            100   any database, any role, session mode

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"sluice/proxy"
 )
 
 func newCheck() *cobra.Command {
@@ -13,7 +15,7 @@ func newCheck() *cobra.Command {
 		Use:   "check --config FILE [--live]",
 		Short: "Check a configuration and name every problem with its line and key",
 		Long: "Reads the configuration with everything that it refers to, as serve would: the users files and the\n" +
-			"certificates. It opens no port, and connects to PostgreSQL only with --live: then it says how many\n" +
+			"certificates, and says what is off. It opens no port, and connects to PostgreSQL only with --live: then it says how many\n" +
 			"backends the pools can have at worst, and whether PostgreSQL has room for them.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -27,8 +29,16 @@ func newCheck() *cobra.Command {
 			if err := s.unusable(cfg); err != nil {
 				return err
 			}
-			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", s.file); err != nil || !live {
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", s.file); err != nil {
 				return err
+			}
+			for _, note := range proxy.Notes(cfg) {
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", s.file, note); err != nil {
+					return err
+				}
+			}
+			if !live {
+				return nil
 			}
 			return s.checkLive(cmd.Context(), cmd.OutOrStdout(), cfg)
 		},

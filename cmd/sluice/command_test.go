@@ -278,6 +278,14 @@ func TestCheckPrintsEveryProblemWithItsLineAndKey(t *testing.T) {
 		{"good", map[string]string{
 			"sluice.yaml": "tenants:\n  - auth: {users_file: users.txt}\n",
 			"users.txt":   "\"app\" \"secret\"\n",
+		}, 0, []string{"FILE: ok", "FILE: tenants[0].service: no role, so on the transaction port each client that has run LISTEN keeps a backend"}},
+		{"good, with a service login", map[string]string{
+			"sluice.yaml": "tenants:\n  - auth: {users_file: users.txt}\n    service: {role: service, password: secret}\n",
+			"users.txt":   "\"app\" \"secret\"\n",
+		}, 0, []string{"FILE: ok"}},
+		{"good, without a transaction port", map[string]string{
+			"sluice.yaml": "listeners: [{name: a, address: \"127.0.0.1:5432\", mode: session}]\ntenants:\n  - auth: {users_file: users.txt}\n",
+			"users.txt":   "\"app\" \"secret\"\n",
 		}, 0, []string{"FILE: ok"}},
 		{"wrong keys and values", map[string]string{
 			"sluice.yaml": "frobnicate: 1\nlimits: {max_clients: many}\ntenants:\n  - pool_size: 0\n    auth: {method: trust}\n",
