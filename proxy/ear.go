@@ -4,18 +4,19 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
 
 	"sluice/internal/sessionstate"
 )
 
-// ear is a hub's part on one loop: the sessions there that listen. It is touched on that loop only.
+// ear is a hub's part on one loop, for the sessions that began to listen there. It is touched on that loop only.
 type ear struct {
 	hub   *hub
 	shard *shard
 
-	sessions map[string]map[*session]struct{} // by channel
+	sessions map[string]map[*session]*hearing // by channel
 	marks    map[uint64]func(err error)       // of hand-overs that are under way, by token
-	deaf     bool                             // the hub's connection was lost
+	deaf     error                            // why it hears nothing any more
 
 	news []news // for the loop; touched on the hub's
 }
@@ -30,18 +31,27 @@ type news struct {
 	done  func(err error)
 }
 
+// hearing is what a session hears with an ear. A session that has moved to another loop keeps its ear, and is reached by post.
+type hearing struct {
+	ear *ear
+
+	// Touched on the ear's loop only.
+	channels *sessionstate.Channels
+	away     bool // the session has left the loop, once
+
+	mu    sync.Mutex // guards below
+	inbox []news     // for a session that is away
+}
+
 // findEar returns what hears for the session, made if there is none; nil if nothing can.
 func (s *session) findEar() *ear {
-	if s.hearing != nil {
-		return s.hearing.ear
-	}
 	h := s.hub()
 	if h == nil {
 		return nil
 	}
 	e := s.lane.ears[h]
 	if e == nil {
-		e = &ear{hub: h, shard: s.lane.shard, sessions: make(map[string]map[*session]struct{}), marks: make(map[uint64]func(error))}
+		e = &ear{hub: h, shard: s.lane.shard, sessions: make(map[string]map[*session]*hearing), marks: make(map[uint64]func(error))}
 		s.lane.ears[h] = e
 	}
 	return e
@@ -67,41 +77,37 @@ func (e *ear) catchUp(done func(err error)) {
 	e.hub.lane.loop.Post(func() { e.hub.catchUp(request{ear: e, done: done}) })
 }
 
-// mark returns the token of a new mark; done is called when the hub has come to it, or why it will not.
-func (e *ear) mark(done func(err error)) (token string) {
-	n := rand.Uint64()
-	e.marks[n] = done
-	return strconv.FormatUint(n, 10)
+// newToken returns the token of a new mark, and the payload that says it.
+func newToken() (n uint64, payload string) {
+	n = rand.Uint64()
+	return n, strconv.FormatUint(n, 10)
 }
 
-// hearing is what a session hears of a hub.
-type hearing struct {
-	ear      *ear
-	channels *sessionstate.Channels
+// mark has done called when the hub has come to the mark with this token, or why it will not.
+func (e *ear) mark(token uint64, done func(err error)) {
+	if e.deaf != nil {
+		done(e.deaf)
+		return
+	}
+	e.marks[token] = done
 }
 
 // add has the session told what comes on the channels, for which want has been answered.
-func (e *ear) add(s *session, channels []string) {
-	if s.hearing == nil {
-		s.hearing = &hearing{ear: e}
-	}
-	s.hearing.channels = sessionstate.NewChannels(slices.Concat(channels, s.hearing.channels.Names()))
+func (e *ear) add(s *session, h *hearing, channels []string) {
+	h.channels = sessionstate.NewChannels(slices.Concat(channels, h.channels.Names()))
 	for _, name := range channels {
 		of := e.sessions[name]
 		if of == nil {
-			of = make(map[*session]struct{})
+			of = make(map[*session]*hearing)
 			e.sessions[name] = of
 		}
-		of[s] = struct{}{}
+		of[s] = h
 	}
 }
 
 // remove takes add, and want, back.
-func (e *ear) remove(s *session, channels []string) {
-	s.hearing.channels = sessionstate.NewChannels(s.hearing.channels.Without(sessionstate.NewChannels(channels)))
-	if s.hearing.channels == nil {
-		s.hearing = nil
-	}
+func (e *ear) remove(s *session, h *hearing, channels []string) {
+	h.channels = sessionstate.NewChannels(h.channels.Without(sessionstate.NewChannels(channels)))
 	for _, name := range channels {
 		delete(e.sessions[name], s)
 		if len(e.sessions[name]) == 0 {
@@ -116,8 +122,8 @@ func (e *ear) hear(all []news) {
 	for _, n := range all {
 		switch {
 		case n.msg != nil:
-			for s := range e.sessions[n.channel] {
-				s.hear(e, n)
+			for s, h := range e.sessions[n.channel] {
+				h.pass(s, n)
 			}
 		case n.done != nil:
 			n.done(nil)
@@ -132,21 +138,69 @@ func (e *ear) hear(all []news) {
 
 // lost tells all who listen that they may miss something from now on.
 func (e *ear) lost(err error) {
-	e.deaf = true
+	e.deaf = err
 	delete(e.shard.ears, e.hub)
-	marks := e.marks
-	e.marks = nil
-	for _, done := range marks {
+	for _, done := range e.marks {
 		done(err)
 	}
-	listening := make(map[*session]struct{})
+	e.marks = nil
+	listening := make(map[*session]*hearing)
 	for _, of := range e.sessions {
-		for s := range of {
-			listening[s] = struct{}{}
+		for s, h := range of {
+			listening[s] = h
 		}
 	}
-	for s := range listening {
-		s.listenerLost(err)
+	for s, h := range listening {
+		h.reach(s, func() { s.listenerLost(err) })
+	}
+}
+
+// pass tells the session of a notification. To be called on the ear's loop.
+func (h *hearing) pass(s *session, n news) {
+	if !h.away {
+		s.hear(h.ear.hub, n)
+		return
+	}
+	h.mu.Lock()
+	h.inbox = append(h.inbox, n)
+	first := len(h.inbox) == 1
+	h.mu.Unlock()
+	if first {
+		h.reach(s, func() {})
+	}
+}
+
+// reach has f called where the session is, behind all that was passed to it before. To be called on the ear's loop.
+func (h *hearing) reach(s *session, f func()) {
+	if !h.away {
+		f()
+		return
+	}
+	h.ear.shard.srv.cancels.post(s, func() {
+		h.mu.Lock()
+		inbox := h.inbox
+		h.inbox = nil
+		h.mu.Unlock()
+		for _, n := range inbox {
+			s.hear(h.ear.hub, n)
+		}
+		f()
+	})
+}
+
+// atEar has f called on the ear's loop, now if the session is there. To be called where the session is.
+func (h *hearing) atEar(s *session, f func()) {
+	if s.lane.shard == h.ear.shard {
+		f()
+		return
+	}
+	h.ear.post(f)
+}
+
+// depart is called when the session is about to leave its loop.
+func (h *hearing) depart(s *session) {
+	if s.lane.shard == h.ear.shard {
+		h.away = true
 	}
 }
 

@@ -16,10 +16,10 @@ var (
 )
 
 // hear tells the session's client of a notification.
-func (s *session) hear(e *ear, n news) {
+func (s *session) hear(from *hub, n news) {
 	switch {
 	case s.ended:
-	case !n.ascii && !s.understands(e.hub):
+	case !n.ascii && !s.understands(from):
 		s.listenerLost(errEncoding)
 	case s.client.Unsent() > maxUnheard || !s.m.Deliver(n.msg, &s.lane.toClient):
 		s.lane.toClient.Reset()
@@ -59,90 +59,130 @@ func (s *session) listen(wish relay.Wish) {
 
 // handOver has the hub listen to what the session does.
 func (s *session) handOver(shared, wanted *sessionstate.Channels) {
+	h := s.hearing
 	if gone := shared.Without(wanted); len(gone) > 0 {
-		s.hearing.ear.remove(s, gone)
+		h.atEar(s, func() { h.ear.remove(s, h, gone) })
 	}
 	added, kept := wanted.Without(shared), sessionstate.NewChannels(shared.Common(wanted))
 	if len(added) == 0 {
 		s.catchUp(wanted)
 		return
 	}
-	e := s.findEar()
-	if e == nil {
-		s.settleChannels(kept)
-		return
-	}
-	e.want(added, func(err error) {
-		switch {
-		case err != nil && !s.ended:
+	if h == nil {
+		e := s.findEar()
+		if e == nil {
 			s.settleChannels(kept)
-		case err != nil:
-		case s.ended:
-			e.unwant(added)
-		case e.deaf || !s.understands(e.hub):
-			e.unwant(added)
-			s.settleChannels(kept)
-		default:
-			s.mark(e, added)
+			return
 		}
+		h = &hearing{ear: e}
+		s.hearing = h
+	}
+	h.ear.want(added, func(err error) {
+		if err == nil && h.ear.deaf != nil {
+			h.ear.unwant(added)
+			err = h.ear.deaf
+		}
+		h.reach(s, func() { s.wanted(added, kept, err) })
 	})
 }
 
+// wanted goes on with a hand-over: the hub listens to what is new, or does not. The hub has the kept channels already.
+func (s *session) wanted(added []string, kept *sessionstate.Channels, err error) {
+	h := s.hearing
+	switch {
+	case s.ended && err == nil:
+		h.ear.unwant(added)
+	case s.ended:
+	case err != nil:
+		s.settleChannels(kept)
+	case !s.understands(h.ear.hub):
+		h.ear.unwant(added)
+		s.settleChannels(kept)
+	default:
+		s.mark(added)
+	}
+}
+
 // mark has both sides come to a mark, behind which the hub has the channels that are new.
-func (s *session) mark(e *ear, added []string) {
-	token := e.mark(func(err error) {
-		switch {
-		case s.ended:
-			e.unwant(added)
-		case err != nil:
-			s.listenerLost(err)
-		default:
-			e.add(s, added)
-			s.m.Marked(&s.lane.toClient)
-			s.resume()
+func (s *session) mark(added []string) {
+	h := s.hearing
+	s.comeToMark(false, func(err error) {
+		if err == nil {
+			h.ear.add(s, h, added)
 		}
+		h.reach(s, func() {
+			switch {
+			case s.ended && err == nil:
+				h.atEar(s, func() { h.ear.remove(s, h, added) })
+			case s.ended:
+			case err != nil:
+				s.listenerLost(err)
+			default:
+				s.m.Marked(&s.lane.toClient)
+				s.resume()
+			}
+		})
 	})
-	s.m.Mark(e.hub.marker, token, false, &s.lane.toBackend)
-	s.flush()
 }
 
 // handBack has the session's backend listen in place of the hub, from a mark on.
 func (s *session) handBack(shared *sessionstate.Channels) {
-	e := s.hearing.ear
-	token := e.mark(func(err error) {
-		switch {
-		case s.ended:
-		case err != nil:
-			s.listenerLost(err)
-		default:
-			e.remove(s, shared.Names())
-			s.m.Marked(&s.lane.toClient)
-			s.resume()
+	h := s.hearing
+	s.comeToMark(true, func(err error) {
+		if err == nil {
+			h.ear.remove(s, h, h.channels.Common(shared)) // nothing, if the session has ended
 		}
+		h.reach(s, func() {
+			switch {
+			case s.ended:
+			case err != nil:
+				s.listenerLost(err)
+			default:
+				s.hearing = nil
+				s.m.Marked(&s.lane.toClient)
+				s.resume()
+			}
+		})
 	})
-	s.m.Mark(e.hub.marker, token, true, &s.lane.toBackend)
+}
+
+// comeToMark has the backend send a mark. there is called on the ear's loop when the hub has come to it, or why it will not.
+func (s *session) comeToMark(back bool, there func(err error)) {
+	h := s.hearing
+	token, payload := newToken()
+	h.atEar(s, func() { h.ear.mark(token, there) })
+	if s.ended {
+		return
+	}
+	s.m.Mark(h.ear.hub.marker, payload, back, &s.lane.toBackend)
 	s.flush()
 }
 
 // catchUp waits until the session has been told what was committed up to now; then the hub has the channels.
 func (s *session) catchUp(channels *sessionstate.Channels) {
+	h := s.hearing
 	if channels == nil {
 		s.settleChannels(nil)
 		return
 	}
-	s.hearing.ear.catchUp(func(err error) {
-		switch {
-		case s.ended:
-		case err != nil:
-			s.listenerLost(err)
-		default:
-			s.settleChannels(channels)
-		}
+	h.ear.catchUp(func(err error) {
+		h.reach(s, func() {
+			switch {
+			case s.ended:
+			case err != nil:
+				s.listenerLost(err)
+			default:
+				s.settleChannels(channels)
+			}
+		})
 	})
 }
 
 // settleChannels lets the session go on; the hub has these channels.
 func (s *session) settleChannels(shared *sessionstate.Channels) {
+	if shared == nil {
+		s.hearing = nil
+	}
 	s.m.Settle(shared, &s.lane.toClient)
 	s.resume()
 }
@@ -156,7 +196,7 @@ func (s *session) resume() {
 
 // hearNoMore is for a session that has ended.
 func (s *session) hearNoMore() {
-	if s.hearing != nil {
-		s.hearing.ear.remove(s, s.hearing.channels.Names())
+	if h := s.hearing; h != nil {
+		h.atEar(s, func() { h.ear.remove(s, h, h.channels.Names()) })
 	}
 }

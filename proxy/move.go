@@ -42,6 +42,9 @@ func (s *session) moveTo(to *lane) bool {
 		srv: from.srv, baseline: s.base.key, params: s.m.Params().Baseline, luggage: s.m.Depart(), waits: s.phase == phaseWaiting,
 		target: from.target, cred: from.cred.Load(),
 	}
+	if s.hearing != nil {
+		s.hearing.depart(s)
+	}
 	if s.waiter.Waiting() {
 		from.pool.Cancel(&s.waiter)
 	}
