@@ -257,3 +257,39 @@ func TestDrainEndsTheSharedConnection(t *testing.T) {
 		}
 	})
 }
+
+func TestListenerMovesToAnotherLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, answering(), listeners(spread(2, 2)))
+		a, b, c := h.login(transactionPort, "alice"), h.login(transactionPort, "alice"), h.login(transactionPort, "alice")
+		query(t, c, "LISTEN news")
+		for range 4 { // to and fro
+			moves := h.srv.Moves()
+			query(t, a, "BEGIN")
+			query(t, b, "BEGIN")
+			served := background(t, func() { query(t, c, "SELECT 1", "1") })
+			synctest.Wait()
+			query(t, b, "COMMIT")
+			time.Sleep(time.Second)
+			query(t, a, "COMMIT")
+			<-served
+			query(t, b, "NOTIFY news, 'x'")
+			wantHeard(t, c, "news", "x")
+			c.Run(t, "C: Query \"NOTIFY news, 'mine'\"", "B: CommandComplete NOTIFY", fmt.Sprintf("B: NotificationResponse %d news mine", c.PID),
+				"B: ReadyForQuery I")
+			a, b = b, a
+			t.Log(h.srv.Moves()-moves, "moves")
+		}
+		if h.srv.Moves() == 0 {
+			t.Error("nobody moved")
+		}
+		query(t, c, "UNLISTEN news")
+		query(t, c, "LISTEN other")
+		query(t, b, "NOTIFY news, 'not heard'")
+		query(t, b, "NOTIFY other, 'heard'")
+		wantHeard(t, c, "other", "heard")
+		query(t, c, "LISTEN news")
+		h.postgres.KillConn(h.ears()[0].PID, true)
+		c.Run(t, "B: ErrorResponse FATAL 08006", "B: EOF")
+	})
+}

@@ -24,6 +24,7 @@ tenants:
   - name: default
     backend: {host: 127.0.0.1, port: %d, tls_mode: disable}
     auth: {method: trust}
+    service: {role: service, password: service-secret}
     pool_size: 40
     pool_wait_timeout: 30s
 `
