@@ -32,8 +32,8 @@ func (c *ServerConn) commitNotifying() {
 	c.server.notifyMu.Lock()
 	defer c.server.notifyMu.Unlock()
 	for _, n := range c.notifying {
-		switch {
-		case n.verb == "NOTIFY":
+		switch n.verb {
+		case "NOTIFY":
 			for _, other := range c.server.Conns() {
 				if other.Database == c.Database {
 					other.tell(&pgproto3.NotificationResponse{PID: c.PID, Channel: n.channel, Payload: n.payload})
