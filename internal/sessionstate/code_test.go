@@ -63,6 +63,7 @@ func TestDigestTellsInertStatementsApart(t *testing.T) {
 	for _, sql := range []string{
 		"", "BEGIN", "begin isolation level serializable, read only;", "START TRANSACTION", "COMMIT; BEGIN", "END", "ROLLBACK TO SAVEPOINT a",
 		"/* a */ COMMIT -- b", "RELEASE a", "SHOW app.who", "ABORT",
+		"LISTEN a", "UNLISTEN *; NOTIFY a",
 	} {
 		if !MakeDigest(sql).Inert {
 			t.Errorf("%q is not inert", sql)
@@ -71,6 +72,7 @@ func TestDigestTellsInertStatementsApart(t *testing.T) {
 	for _, sql := range []string{
 		"SELECT 1", "BEGIN; SELECT f()", "COMMIT; INSERT INTO t VALUES (1)", "(SELECT f())", "COMMIT PREPARED 'a'",
 		"BEGIN; -- a\r SELECT f()", "TABLE t", "SHOW a; EXECUTE b", `"begin"`, "CALL p()", "BEGIN $$ $$", "/* /* */ SELECT */ f()", "FETCH c",
+		"LISTEN a; SELECT * FROM t",
 	} {
 		if MakeDigest(sql).Inert {
 			t.Errorf("%q is inert", sql)

@@ -3,7 +3,7 @@ package sessionstate
 // Digest is what tells statements apart whose text is not to be kept.
 type Digest struct {
 	Print uint64 // the same for texts that differ in numbers, strings, comments, spaces and capitals only
-	Inert bool   // it runs no code of the database: it begins or ends a transaction, or shows a setting
+	Inert bool   // it runs no code of the database: it begins or ends a transaction, shows a setting, listens or notifies
 }
 
 const (
@@ -83,7 +83,7 @@ func (d *digester) other(c byte) {
 		d.pos++
 		d.byte(c)
 	}
-	d.inert = d.inert && (c == '/' || classes[c] == com || classes[c] == dot)
+	d.inert = d.inert && (c == '/' || c == '*' || classes[c] == com || classes[c] == dot)
 }
 
 // to goes on while the bytes are so.
@@ -119,7 +119,7 @@ func (d *digester) byte(c byte) { d.sum = (d.sum ^ uint64(c)) * fnvPrime }
 func harmless(word string) bool {
 	switch {
 	case is(word, "begin"), is(word, "start"), is(word, "commit"), is(word, "end"), is(word, "rollback"), is(word, "abort"),
-		is(word, "savepoint"), is(word, "release"), is(word, "show"):
+		is(word, "savepoint"), is(word, "release"), is(word, "show"), is(word, "listen"), is(word, "unlisten"), is(word, "notify"):
 		return true
 	}
 	return false
