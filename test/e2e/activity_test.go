@@ -58,6 +58,14 @@ func TestAddressShowsInPgStatActivity(t *testing.T) {
 		if got := r.shown(named); got != "mine" {
 			t.Errorf("%s port: shown as %q behind SET, want what the client has set", mode, got)
 		}
+		r.exec(named, "RESET application_name")
+		want := "web" // as Postgres has it from the login
+		if mode == "transaction" {
+			want += " - " + named.PgConn().Conn().LocalAddr().String()
+		}
+		if got := r.shown(named); got != want {
+			t.Errorf("%s port: shown as %q behind RESET, want %q", mode, got, want)
+		}
 	}
 }
 
