@@ -55,11 +55,14 @@ func (m *Machine) renamed(name string, toClient *Out) (drop bool) {
 		first := m.application
 		m.reports.first = &first
 	}
+	was := m.application
 	m.application = name
 	if *m.reports.first == name || !m.usual([]byte("application_name"), []byte(name)) {
 		return false
 	}
-	m.application = *m.reports.first
+	if m.application = *m.reports.first; m.application == was {
+		return true // as the client knows
+	}
 	status := pgproto3.ParameterStatus{Name: "application_name", Value: m.application}
 	if b, err := status.Encode(toClient.own()); err == nil {
 		toClient.set(b)

@@ -42,12 +42,7 @@ func deliberate() map[string]*difference {
 		list[name] = &difference{reason: kinder, modes: both(), direct: []string{"END"}, sluice: []string{violation, "END"}}
 	}
 	carried := "application_name is carried from backend to backend and is no start-up parameter of theirs: what resets it leaves it empty"
-	list["application_name"] = &difference{reason: carried, modes: transaction(),
-		direct: []string{"S application_name=parity client", "Z I", `T "\x00\x01application_name\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x19\xff\xff\xff\xff\xff\xff\x00\x00"`, `D "\x00\x01\x00\x00\x00\rparity client"`},
-		sluice: []string{"S application_name=", "Z I", `T "\x00\x01application_name\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x19\xff\xff\xff\xff\xff\xff\x00\x00"`, `D "\x00\x01\x00\x00\x00\x00"`},
-	}
 	list["DISCARD ALL"] = &difference{reason: carried, modes: transaction(), direct: []string{"C DISCARD ALL"}, sluice: []string{"C DISCARD ALL", "S application_name="}}
-	list["ParameterStatus through SET"] = &difference{reason: carried, modes: transaction(), direct: []string{"C RESET"}, sluice: []string{"C RESET", "S application_name="}}
 	return list
 }
 
