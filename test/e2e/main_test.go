@@ -24,13 +24,14 @@ import (
 var cluster *throwawaypg.Cluster
 
 func TestMain(m *testing.M) {
-<<<<<<< HEAD
 	if os.Getenv(silentAddresses) != "" {
 		if err := holdSilent(); err != nil {
-=======
+			panic(err)
+		}
+		return
+	}
 	if task := os.Getenv(listenersEnv); task != "" {
 		if err := listenTogether(task); err != nil {
->>>>>>> cefa29d (e2e: ten thousand clients listen on one backend)
 			panic(err)
 		}
 		return
