@@ -264,7 +264,7 @@ func (s *session) firstLease(ctx context.Context, wait time.Duration) (lease, *e
 			break
 		}
 		s.follow(away.lane)
-		wish.settled = true
+		wish.hops++
 		got, e = s.awaitLease(ctx, wish)
 	}
 	if e == nil && got.err != nil {
@@ -290,11 +290,14 @@ func (s *session) follow(to *lane) {
 
 // wish is what a login waits for.
 type wish struct {
-	key     string          // of the baseline
-	began   time.Time       // the wait
-	login   context.Context // not bounded by it
-	settled bool            // it has been sent to this part of the pool already, and does not look for another
+	key   string          // of the baseline
+	began time.Time       // the wait
+	login context.Context // not bounded by it
+	hops  int             // how often it has been sent to another part of the pool
 }
+
+// maxHops is how often a login looks for another part by itself.
+const maxHops = 3
 
 // awaitLease asks the lane for a lease, and waits until ctx is done.
 func (s *session) awaitLease(ctx context.Context, w wish) (got lease, e *endError) {
@@ -361,7 +364,7 @@ func (s *session) ask(w wish, result chan<- lease) {
 	switch {
 	case b != nil:
 		s.waiter.Granted(b, nil)
-	case !w.settled:
+	case w.hops < maxHops:
 		s.lane.seek()
 	}
 }

@@ -128,6 +128,7 @@ func (l *lane) sweepParts() {
 	l.recent, l.before = l.counters.Transactions-l.before, l.counters.Transactions
 	if len(l.others) > 0 {
 		l.limit()
+		l.invite() // who came while there was no room
 		l.even()
 		l.cool()
 	}

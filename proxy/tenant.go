@@ -151,14 +151,20 @@ func (t *tenant) done(l *lane) {
 func (t *tenant) forget(l *lane, counted pool.Traffic) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if l.refs > 0 {
-		return false
+	ps := t.pools[l.key]
+	if l.refs > 0 || ps != nil && !l.leaving && ps.emptiest(l) != nil && ps.used() {
+		return false // sessions of other parts may come
 	}
-	if ps := t.pools[l.key]; ps != nil {
+	if ps != nil {
 		ps.past.Add(&counted)
 	}
 	t.removePart(l)
 	return true
+}
+
+// used reports whether any part has sessions. The tenant is locked.
+func (ps *parts) used() bool {
+	return slices.ContainsFunc(ps.lanes, func(l *lane) bool { return l.refs > 0 })
 }
 
 // eachPast calls f with what lanes have counted that were removed, for each pool that still has others.

@@ -233,7 +233,6 @@ func TestPinsEndWhenNothingIsLeft(t *testing.T) {
 		"ON COMMIT DROP":        {"BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP", "COMMIT"},
 		"advisory lock":         {"SELECT pg_advisory_lock(4711)", "SELECT pg_advisory_unlock(4711)"},
 		"cursor":                {"BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT", "CLOSE c"},
-		"LISTEN":                {"LISTEN a", "UNLISTEN a"},
 		"what asyncpg does":     {"SELECT pg_advisory_lock(4712)", "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"},
 		"a function of pg_temp": {"CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "DROP FUNCTION pg_temp.f()"},
 	} {
