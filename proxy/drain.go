@@ -79,6 +79,9 @@ func (s *Server) finish() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	_ = s.await(ctx, s.poolsEmpty)
+	last, stop := context.WithTimeout(context.Background(), lastCalls)
+	defer stop()
+	_ = s.await(last, s.allTold)
 	for _, sh := range s.shards { // all, before any is waited for: connections may have moved
 		sh.loop.Stop()
 	}
@@ -117,6 +120,15 @@ func (s *session) endNow() {
 	if s.bc != nil {
 		s.giveUp()
 	}
+}
+
+// allTold reports whether clients have been sent all that they are told.
+func (s *Server) allTold() bool {
+	unsent := 0
+	for _, sh := range s.shards {
+		sh.loop.Do(func() { unsent += sh.loop.Unsent() })
+	}
+	return unsent == 0
 }
 
 // poolsEmpty reports whether no backend is left.

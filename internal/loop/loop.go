@@ -180,6 +180,14 @@ func (l *Loop) Post(f func()) bool {
 	return true
 }
 
+// Unsent returns how many bytes its connections have not handed to the network yet. To be called on the loop.
+func (l *Loop) Unsent() (n int) {
+	for c := range l.conns {
+		n += c.Unsent()
+	}
+	return n
+}
+
 // Do has f called on the loop and waits until it has returned. It reports false, f not having been called, if Run is over.
 // It must not be called on a loop.
 func (l *Loop) Do(f func()) bool {
