@@ -44,7 +44,7 @@ func (p *Pool) makeRoom() {
 // openNext opens a backend for the waiter that needs it most, if there is one and the limits allow it. token tells that a
 // token of the Budget has been taken.
 func (p *Pool) openNext(token bool) bool {
-	if p.closed || p.waiting == 0 {
+	if p.closed || p.vacated || p.waiting == 0 {
 		return false
 	}
 	s := p.neediest()
@@ -315,7 +315,7 @@ func (p *Pool) Sweep() {
 // keepWarm opens backends up to MinIdle, with the start-up parameters that were asked for last, unless Postgres has refused
 // those.
 func (p *Pool) keepWarm() {
-	if p.closed || p.warm == nil || p.warm.refused {
+	if p.closed || p.vacated || p.warm == nil || p.warm.refused {
 		return
 	}
 	for p.total-p.closing < p.Limits.MinIdle && p.total < p.Limits.Size && p.Budget.tryTake(p) {

@@ -117,7 +117,9 @@ type Pool struct {
 	warm    *shelf         // the last one used, which Sweep keeps warm
 	closed  bool
 	paused  bool
-	empty   func() // called when closed and nothing is left
+	vacated bool
+	vacant  []func() // called when vacated and nobody is connected who is not held
+	empty   func()   // called when closed and nothing is left
 
 	generation uint64 // backends of an earlier one are not lent again
 
@@ -227,6 +229,28 @@ func (p *Pool) Resume() {
 	p.pump()
 }
 
+// Vacate has the pool keep no backend that is not held, until Occupy: idle ones are closed, held ones when they come back, and
+// none is opened. empty, if not nil, is called on the loop when that is so.
+func (p *Pool) Vacate(empty func()) {
+	p.vacated = true
+	if empty != nil {
+		p.vacant = append(p.vacant, empty)
+	}
+	p.Renew()
+	p.finish()
+}
+
+// Occupy ends a Vacate.
+func (p *Pool) Occupy() {
+	if p.vacated {
+		p.vacated = false
+		p.pump()
+	}
+}
+
+// Vacated reports whether the pool is to be kept empty now.
+func (p *Pool) Vacated() bool { return p.vacated }
+
 // Pin reports whether the session that holds b may keep it past its transaction, and counts it if so.
 func (p *Pool) Pin(b *Backend) bool {
 	if b.pinned {
@@ -275,6 +299,13 @@ func (p *Pool) Close(empty func()) {
 }
 
 func (p *Pool) finish() {
+	if p.idle+p.login+p.closing == 0 {
+		vacant := p.vacant
+		p.vacant = nil
+		for _, f := range vacant {
+			f()
+		}
+	}
 	if p.closed && p.total == 0 && p.empty != nil {
 		p.Budget.remove(p)
 		p.store.Close() // nothing is left in it

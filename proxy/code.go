@@ -272,7 +272,7 @@ func (l *lane) sweepCode() {
 
 // refreshCode reads the code again, over a connection of its own. To be called on the loop.
 func (l *lane) refreshCode() {
-	if l.reading || l.settings.check == relay.Hint {
+	if l.reading || l.settings.check == relay.Hint || l.pool.Vacated() {
 		return
 	}
 	l.codeStale, l.reading = false, true

@@ -215,6 +215,7 @@ func (s *session) end(e *endError) {
 	if s.waiter.Waiting() {
 		s.lane.pool.Cancel(&s.waiter)
 	}
+	s.endVacancy()
 	s.account(e) // first, so that who has been told finds it in the log and its place free
 	s.hearNoMore()
 	s.lane.toBackend.Reset()

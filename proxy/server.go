@@ -336,13 +336,6 @@ func (s *Server) newLane(ts *tenantState, key pool.Key, ps *parts) *lane {
 	}, &lane{tenant: ts.tenant, key: key, code: ts.postgresName(key), settings: ts.lane(key)})
 }
 
-// sibling makes another part of l's pool.
-func (l *lane) sibling(ps *parts, at *shard) *lane {
-	return at.newLane(ps, pool.Params{
-		Key: l.key, Budget: l.pool.Budget, Gate: l.pool.Gate, Retry: l.pool.Retry, Pins: &ps.pins,
-	}, &lane{tenant: l.tenant, key: l.key, code: l.code, settings: l.settings})
-}
-
 // newLane has l live on the shard, with a pool that works as p says. The tenant is locked.
 func (sh *shard) newLane(ps *parts, p pool.Params, l *lane) *lane {
 	sh.pools.Add(1)
@@ -358,6 +351,7 @@ func (sh *shard) newLane(ps *parts, p pool.Params, l *lane) *lane {
 	l.loop.Post(func() {
 		l.lanes[l] = struct{}{}
 		l.observe()
+		l.heedVacancy()
 	})
 	return l
 }

@@ -34,8 +34,9 @@ type service struct {
 	target backend.Target
 	own    auth.Entry // the service role's own login
 
-	mu   sync.Mutex // guards below
-	idle []idleConn
+	mu      sync.Mutex // guards below
+	idle    []idleConn
+	vacated int // statements that need it off its database
 }
 
 type idleConn struct {
@@ -116,13 +117,21 @@ func (sv *service) take(ctx context.Context) (c *backend.Conn, fresh bool, err e
 }
 
 func (sv *service) put(c *backend.Conn) {
-	if c.Broken() {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	if c.Broken() || sv.vacated > 0 {
 		_ = c.Close()
 		return
 	}
-	sv.mu.Lock()
-	defer sv.mu.Unlock()
 	sv.idle = append(sv.idle, idleConn{c, time.Now()})
+}
+
+// vacate says that one statement more, or one less, needs nobody connected to the service's database. It closes what is open.
+func (sv *service) vacate(n int) {
+	sv.mu.Lock()
+	sv.vacated += n
+	sv.mu.Unlock()
+	sv.close()
 }
 
 // close closes what is open.

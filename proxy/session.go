@@ -44,6 +44,7 @@ type session struct {
 	ended   bool      // the client is gone, and counted
 	verdict *endError // to end with at the next free moment
 	broken  bool      // the backend cannot be understood any more
+	vacancy *vacancy  // nil: its statement needs none
 
 	phase      phase
 	since      time.Time // of the phase
@@ -224,7 +225,7 @@ func (s *session) fromClient(p []byte) {
 		case err != nil:
 			s.end(&endError{reason: ReasonProtocolViolation, err: err})
 			return
-		case next == relay.NeedBackend && s.acquire():
+		case next == relay.NeedBackend && s.acquire(), next == relay.NeedVacancy && s.vacate():
 			continue
 		case next == relay.Terminated:
 			s.terminated()
@@ -313,6 +314,7 @@ func (s *session) afterBackend() {
 // rest does what is due when the backend owes nothing: it is given back, if it is not the client's for longer.
 func (s *session) rest() {
 	if s.bc != nil && s.m.Free() {
+		s.endVacancy()
 		if change := s.m.TakeChange(); change != relay.ChangedNothing {
 			s.lane.schemaChanged(change)
 		}

@@ -1,5 +1,7 @@
 package proxy
 
+import "sluice/pool"
+
 // A pool is in one part, a lane, or in several, on loops of their own: as many as `spread` says, or with auto one more whenever
 // a loop is too hot. Each part has its share of the pool's backends, and keeps them; it is sessions that move, between two
 // transactions or while they wait: to even the parts out, and to where a backend is idle.
@@ -193,6 +195,13 @@ func (sh *shard) widen() {
 		ps.tell()
 		sh.srv.log.Info("pool split", logPool, hottest.key.String(), logParts, len(ps.lanes))
 	}
+}
+
+// sibling makes another part of l's pool.
+func (l *lane) sibling(ps *parts, at *shard) *lane {
+	return at.newLane(ps, pool.Params{
+		Key: l.key, Budget: l.pool.Budget, Gate: l.pool.Gate, Retry: l.pool.Retry, Pins: &ps.pins,
+	}, &lane{tenant: l.tenant, key: l.key, code: l.code, settings: l.settings})
 }
 
 // narrow gives up the last part of the pool: its sessions go to the others.

@@ -17,10 +17,11 @@ type tenant struct {
 
 	observed observations
 
-	mu     sync.Mutex // guards below
-	pools  map[pool.Key]*parts
-	hubs   map[string]*hub // by the database's name in Postgres
-	closed bool            // removed by a reload
+	mu      sync.Mutex // guards below
+	pools   map[pool.Key]*parts
+	hubs    map[string]*hub // by the database's name in Postgres
+	vacated map[string]int  // statements that need others off a database, by its name in Postgres
+	closed  bool            // removed by a reload
 }
 
 // parts are the lanes of a pool: one, or several on loops of their own. What is in it is guarded by tenant.mu.

@@ -6,6 +6,9 @@ package prepared
 type Backend struct {
 	Unnamed *Statement // what the backend's unnamed statement is, nil if unknown; no reference is held
 
+	// Own is what the backend has prepared, beside the set, under the names of one client.
+	Own Client
+
 	nodes map[*Statement]*node
 	root  node // ring; root.next is the most recently used
 	limit int
@@ -107,6 +110,9 @@ func (b *Backend) Remove(s *Statement) {
 	s.Release()
 }
 
+// Empty reports whether the backend has no statement of the set, a spoilt one neither.
+func (b *Backend) Empty() bool { return len(b.nodes)+len(b.stale) == 0 }
+
 // Len returns how many statements the backend has prepared.
 func (b *Backend) Len() int { return len(b.nodes) }
 
@@ -120,8 +126,15 @@ func (b *Backend) Each(f func(*Statement)) {
 	}
 }
 
-// Clear empties the set and releases the references.
+// Clear empties the set, forgets what stands under a client's names, and releases the references.
 func (b *Backend) Clear() {
+	b.Own.Clear()
+	b.ClearShared()
+	b.Unnamed = nil
+}
+
+// ClearShared empties the set and releases the references.
+func (b *Backend) ClearShared() {
 	for n := b.root.next; n != &b.root; n = n.next {
 		n.s.Release()
 	}
@@ -131,7 +144,6 @@ func (b *Backend) Clear() {
 	clear(b.nodes)
 	b.stale = nil
 	b.root.prev, b.root.next = &b.root, &b.root
-	b.Unnamed = nil
 }
 
 func (n *node) unlink() { n.prev.next, n.next.prev = n.next, n.prev }

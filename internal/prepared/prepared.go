@@ -9,6 +9,7 @@ package prepared
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 )
 
@@ -21,6 +22,7 @@ type Statement struct {
 	Signals uint32 // what sessionstate.Scan says of the text; valid once Scanned
 	Scanned bool
 	Proven  bool // some backend has prepared it
+	SQL     bool // it is made by running its text, a PREPARE, not by a Parse
 
 	// Print tells the text from others, and Inert says that it runs no code, as in sessionstate.Digest; valid once Digested.
 	Print    uint64
@@ -38,7 +40,8 @@ type Statement struct {
 	refs  int
 }
 
-// Body returns the body of a Parse message behind the name: query, zero byte, parameter types.
+// Body returns the body of a Parse message behind the name: query, zero byte, parameter types. That of an SQL statement is no
+// such thing, but tells it apart from others just as well.
 func (s *Statement) Body() string { return s.body }
 
 // Query returns the statement's text.
@@ -114,15 +117,15 @@ func (t *Table) Variant(key string) *Table {
 		t.variants = make(map[string]*Table)
 	}
 	if len(t.variants) >= maxVariants {
-		maps.DeleteFunc(t.variants, func(_ string, v *Table) bool { return v.idle() })
+		maps.DeleteFunc(t.variants, func(_ string, v *Table) bool { return v.Idle() })
 	}
 	v := &Table{byBody: make(map[string]*Statement), root: t, key: key}
 	t.variants[key] = v
 	return v
 }
 
-// idle reports whether nobody but t knows its statements.
-func (t *Table) idle() bool { return len(t.byBody) == len(t.recent) }
+// Idle reports whether nobody but t knows its statements: they are those that SeenBefore remembers.
+func (t *Table) Idle() bool { return len(t.byBody) == len(t.recent) }
 
 // Len returns how many shared statements are interned.
 func (t *Table) Len() int { return len(t.byBody) }
@@ -138,6 +141,13 @@ func (t *Table) Intern(body []byte) *Statement {
 	t.byBody[s.body] = s
 	return s
 }
+
+// sqlMark ends the body of an SQL statement. No Parse message ends so: behind the query's zero byte the number of types takes
+// two bytes and each of them four.
+const sqlMark = "\x00SQL"
+
+// SQLBody returns the body of the SQL statement that the clause prepares.
+func SQLBody(clause string) string { return clause + sqlMark }
 
 // Find returns the statement with this body if it is shared, nil if not, without a reference.
 func (t *Table) Find(body []byte) *Statement { return t.byBody[string(body)] }
@@ -188,13 +198,16 @@ func (t *Table) SeenBefore(s *Statement) bool {
 
 func (t *Table) newStatement(body string) *Statement {
 	t.root.next++
-	return &Statement{Name: Prefix + strconv.FormatUint(t.root.next, 10), body: body, table: t, refs: 1}
+	s := &Statement{Name: Prefix + strconv.FormatUint(t.root.next, 10), body: body, table: t, refs: 1}
+	s.SQL = len(s.Query())+len(sqlMark) == len(body)
+	return s
 }
 
 // Client keeps the names of one client's statements. The zero value is ready to use. It holds a reference to each.
 type Client struct {
 	named   map[string]*Statement
 	unnamed *Statement
+	sql     int // of named: SQL statements
 }
 
 // Lookup returns what the name means to the client, nil if nothing. The empty name is the unnamed statement.
@@ -213,6 +226,12 @@ func (c *Client) Swap(name string, s *Statement) (before *Statement) {
 		return before
 	}
 	before = c.named[name]
+	if before != nil && before.SQL {
+		c.sql--
+	}
+	if s != nil && s.SQL {
+		c.sql++
+	}
 	switch {
 	case s == nil:
 		delete(c.named, name)
@@ -245,14 +264,26 @@ func (c *Client) Named(f func(name string, s *Statement)) {
 	}
 }
 
+// Names returns the names of the named statements in alphabetical order.
+func (c *Client) Names() []string { return slices.Sorted(maps.Keys(c.named)) }
+
 // Len returns how many named statements the client has.
 func (c *Client) Len() int { return len(c.named) }
 
-// Clear forgets all and releases the references.
-func (c *Client) Clear() {
+// SQL reports whether some of them are SQL statements.
+func (c *Client) SQL() bool { return c.sql > 0 }
+
+// ClearNamed forgets the named statements.
+func (c *Client) ClearNamed() {
 	for _, s := range c.named {
 		s.Release()
 	}
+	*c = Client{unnamed: c.unnamed}
+}
+
+// Clear forgets all and releases the references.
+func (c *Client) Clear() {
+	c.ClearNamed()
 	c.unnamed.Release()
 	*c = Client{}
 }

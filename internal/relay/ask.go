@@ -19,18 +19,21 @@ const (
 const (
 	setText = "SELECT pg_catalog.set_config($1, $2, false)"
 	// askText asks what a session holds past its transactions: rows of s, a setting, its value and its default, of l and a
-	// channel that it listens to, or of k and why the session must keep its backend. $1 is the names of custom settings, the
-	// others say what else to look for, none of which is cheap: $2 settings, $3 another user, $4 advisory locks, $5 temporary
-	// objects, cursors, channels and the like. All names are qualified, for a client's search_path may hold a lying operator.
+	// channel that it listens to, of k and why the session must keep its backend, or of q and p, a statement prepared with
+	// SQL or by the protocol, its text and its parameters' types. $1 is the names of custom settings, the others say what
+	// else to look for, none of which is cheap: $2 settings, $3 another user, $4 advisory locks, $5 temporary objects,
+	// cursors, channels and the like, $6 statements prepared by name. All names are qualified, for a client's search_path
+	// may hold a lying operator.
 	askText = `SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s WHERE $2 AND s.source OPERATOR(pg_catalog.=) 'session'
  AND s.name OPERATOR(pg_catalog.<>) ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])
 UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role'), NULL WHERE $3
 UNION ALL SELECT 's', 'session_authorization', pg_catalog.current_setting('session_authorization'), pg_catalog.pg_get_userbyid(a.usesysid)::pg_catalog.text
  FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a WHERE $3
 UNION ALL SELECT 's', n, pg_catalog.current_setting(n, true), NULL FROM pg_catalog.unnest($1) n WHERE pg_catalog.current_setting(n, true) IS NOT NULL
-UNION ALL SELECT 'k', 'prepare', NULL, NULL FROM pg_catalog.pg_prepared_statement() p WHERE $5 AND p.from_sql
 UNION ALL SELECT 'k', 'hold_cursor', NULL, NULL FROM pg_catalog.pg_cursor() c WHERE $5 AND c.is_holdable
 UNION ALL SELECT 'l', c, NULL, NULL FROM pg_catalog.pg_listening_channels() c WHERE $5
+UNION ALL SELECT CASE WHEN p.from_sql THEN 'q' ELSE 'p' END, p.name, p.statement, p.parameter_types::pg_catalog.oid[]::pg_catalog.text
+ FROM pg_catalog.pg_prepared_statement() p WHERE $6 AND NOT pg_catalog.starts_with(p.name, '` + prepared.Prefix + `')
 UNION ALL SELECT 'k', 'advisory_lock', NULL, NULL FROM pg_catalog.pg_lock_status() l WHERE $4
  AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
 UNION ALL SELECT 'k', 'temp', NULL, NULL WHERE $5 AND EXISTS (SELECT FROM pg_catalog.pg_depend d
@@ -39,8 +42,8 @@ UNION ALL SELECT 'k', 'temp', NULL, NULL WHERE $5 AND EXISTS (SELECT FROM pg_cat
 
 // Types of the parameters.
 const (
-	setTypes = "\x00\x02\x00\x00\x00\x19\x00\x00\x00\x19"                                                 // text, text
-	askTypes = "\x00\x05\x00\x00\x03\xf1\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10" // text[], four booleans
+	setTypes = "\x00\x02\x00\x00\x00\x19\x00\x00\x00\x19"                                                                 // text, text
+	askTypes = "\x00\x06\x00\x00\x03\xf1\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10" // text[], five booleans
 )
 
 // maxCustom bounds the custom settings that a session is asked for.
@@ -50,7 +53,13 @@ const maxCustom = 32
 // unknown, so they tie it to its backend to its end. DO and CALL are among them because the code that they reach does
 // nothing of its own: where it may, Opaque is set.
 const askable = sessionstate.Set | sessionstate.SetConfig | sessionstate.Hold | sessionstate.Temp | sessionstate.AdvisoryLock |
-	sessionstate.Listen | sessionstate.Unlisten | sessionstate.Do | sessionstate.Call
+	sessionstate.Listen | sessionstate.Unlisten | sessionstate.Do | sessionstate.Call | byName
+
+// harmless are those of texts that leave nothing behind but what they run does.
+const harmless = sessionstate.Execute | sessionstate.PreparedStatements
+
+// prepares are the signals of what may change which statements the client has prepared.
+const prepares = sessionstate.Prepare | sessionstate.Deallocate | sessionstate.Discard
 
 // doubt is what is to be asked about a session, kept from its first signal on.
 type doubt struct {
@@ -59,6 +68,8 @@ type doubt struct {
 	listens  bool     // what it listens to may change in the transaction
 	more     bool     // and something else
 	identity bool     // it may have become another user
+	prepared bool     // it may have prepared statements by name, or dropped some
+	mixed    bool     // and that under other settings than those that it is known to have
 
 	announced bool     // a text has told of a change
 	texts     string   // those that have, where that matters
@@ -67,7 +78,7 @@ type doubt struct {
 	keeps     string   // of the last answer
 
 	blamed string // the text that pins, or may
-	mild   bool   // which only sets something
+	mild   bool   // which only sets or prepares something
 	asking string // the text that asks for a number of a sequence
 
 	answer   answer // to the question under way
@@ -76,11 +87,12 @@ type doubt struct {
 
 // answer is what Postgres says that a session holds.
 type answer struct {
-	settings []sessionstate.Setting
-	channels []string
-	keeps    string // why the session must keep its backend; empty: it need not
-	brief    bool   // only of channels
-	failed   bool
+	settings   []sessionstate.Setting
+	channels   []string
+	statements []statement // that it has prepared by name
+	keeps      string      // why the session must keep its backend; empty: it need not
+	brief      bool        // only of channels
+	failed     bool
 
 	// The question: what it was about.
 	scope     scope
@@ -89,16 +101,25 @@ type answer struct {
 }
 
 // scope is what a question is about, beside custom settings.
-type scope struct{ settings, identity, locks, objects bool }
+type scope struct{ settings, identity, locks, objects, prepared bool }
 
 // suspect takes note that a text with the signals s may leave something behind. values are those of a Bind, as it has them; nil
 // if there is none, when parameters set nothing yet. It reports false if Postgres could not be asked what.
 func (m *Machine) suspect(s sessionstate.Signals, text string, values []byte) bool {
-	if !s.Within(askable) {
+	if !s.Within(askable) || s&byName != 0 && mentionsSluice(text) {
 		return false
+	}
+	if s &^= harmless; !s.Sticky() {
+		return true
 	}
 	if m.doubt == nil {
 		m.doubt = &doubt{}
+	}
+	if s&prepares != 0 {
+		m.doubt.prepared = true
+	}
+	if m.local || m.behind && m.p.Behind.setsAny() || !s.Within(prepares) {
+		m.doubt.mixed = true
 	}
 	if s&(sessionstate.Set|sessionstate.SetConfig|sessionstate.Do) != 0 {
 		names, params, ok := sessionstate.CustomNames(text)
@@ -163,7 +184,8 @@ func (m *Machine) question(toBackend *Out) {
 		b = m.appendOwnParse(b, askName, askText, askTypes, question)
 		m.backend.asked = true
 	}
-	b = m.appendOwnRun(b, askName, question, arrayText(names), boolText(sc.settings), boolText(sc.identity), boolText(sc.locks), boolText(sc.objects))
+	b = m.appendOwnRun(b, askName, question, arrayText(names), boolText(sc.settings), boolText(sc.identity), boolText(sc.locks),
+		boolText(sc.objects), boolText(sc.prepared))
 	m.push(entry{kind: wire.Sync, do: question})
 	toBackend.set(wire.AppendHeader(b, wire.Sync, 0))
 }
@@ -174,7 +196,7 @@ func (m *Machine) about() (custom []string, sc scope) {
 	if m.brief() {
 		return nil, scope{objects: true}
 	}
-	sc = scope{settings: true, identity: d.identity, locks: d.locks, objects: true}
+	sc = scope{settings: true, identity: d.identity, locks: d.locks, objects: true, prepared: d.prepared || m.behind && b.check != Strict}
 	if !m.behind || b.code == nil {
 		return d.custom, sc
 	}
@@ -205,6 +227,8 @@ func (m *Machine) row(body []byte, whole bool) {
 		a.keeps = name
 	case *fields[0] == "l":
 		a.channels = append(a.channels, name)
+	case *fields[0] == "q", *fields[0] == "p":
+		a.statement(*fields[0] == "q", name, value, usual)
 	case value == nil, usual != nil && *value == *usual: // as by default
 	case name == "temp_buffers", // cannot be set where there have been temporary tables
 		name == "search_path" && strings.Contains(*value, "pg_temp"): // CREATE TABLE makes temporary ones
@@ -235,11 +259,20 @@ func (m *Machine) answered() {
 	m.notAsked(&a)
 	m.tell(&a)
 	listens := a.scope.objects && m.hears(a.channels)
-	if a.keeps != "" {
-		m.pin = a.keeps
+	if d.prepared && a.scope.prepared {
+		m.learn(a.statements)
+		d.prepared = false
+	}
+	switch {
+	case m.forever: // for a statement that cannot be prepared elsewhere
+		return
+	case a.keeps != "":
+		if m.pin = a.keeps; a.keeps == sessionstate.Prepare.First() {
+			m.pinForever(a.keeps)
+		}
 		return
 	}
-	d.announced, d.texts, d.anything = false, "", false
+	d.announced, d.texts, d.anything, d.mixed = false, "", false, false
 	if listens {
 		m.pin = pinListen
 	} else {
@@ -263,6 +296,11 @@ func (m *Machine) notAsked(a *answer) {
 			a.settings = append(a.settings, s)
 		}
 	}
+}
+
+// mentionsSluice reports whether a text may speak of a statement of Sluice's by its name.
+func mentionsSluice(text string) bool {
+	return strings.Contains(strings.ToLower(text), prepared.Prefix)
 }
 
 // customOf returns the names of custom settings; of the others that were asked about there are none.

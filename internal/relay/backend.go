@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"fmt"
-	"strings"
 
 	"sluice/internal/prepared"
 	"sluice/internal/sessionstate"
@@ -139,51 +138,6 @@ func (m *Machine) reply(typ byte, msg []byte, whole bool, toBackend, toClient *O
 	return drop, nil
 }
 
-// tag takes note of what a command was.
-func (m *Machine) tag(tag []byte) {
-	change := changeOf(tag)
-	if block := string(tag) == "DO" || string(tag) == "CALL"; block && !m.raw && !m.ddl && !m.p.Behind.defines() {
-		change = ChangedNothing
-	}
-	m.change = max(m.change, change)
-	if !m.raw {
-		m.drew(tag)
-		if s := sessionstate.ScanTag(tag); s.Sticky() && !s.Within(askable) {
-			m.pinForever(s.First())
-		} else if s.Sticky() || m.pin != "" && mayGiveUp(tag) {
-			m.Pin(s.First())
-			m.ask = !m.forever
-			m.mayListen(s)
-		}
-	}
-}
-
-// mayGiveUp reports whether a command may have ended what pins the session, although its text is no signal.
-func mayGiveUp(tag []byte) bool {
-	verb, _, _ := strings.Cut(string(tag), " ")
-	return verb == "CLOSE" || verb == "DROP"
-}
-
-// changeOf tells from a CommandComplete's tag what the command may have changed.
-func changeOf(tag []byte) Change {
-	verb, object, _ := strings.Cut(string(tag), " ")
-	switch verb {
-	case "DO", "CALL":
-		return ChangedCode
-	case "DROP", "IMPORT":
-		return ChangedSchema
-	case "CREATE", "ALTER":
-	default:
-		return ChangedNothing
-	}
-	switch object {
-	case "FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE", "EXTENSION", "TRIGGER", "RULE", "POLICY", "VIEW",
-		"MATERIALIZED VIEW", "DOMAIN", "OPERATOR", "CAST", "LANGUAGE", "TRANSFORM":
-		return ChangedCode
-	}
-	return ChangedSchema
-}
-
 // readyForQuery ends the answer to a Sync, Query or FunctionCall.
 func (m *Machine) readyForQuery(head *entry, body []byte, toBackend, toClient *Out) (drop bool, err error) {
 	if len(body) != 1 || body[0] != 'I' && body[0] != 'T' && body[0] != 'E' {
@@ -280,8 +234,10 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 		return true, fmt.Errorf("%w: %s %s", ErrCarry, f.code, f.message)
 	}
 	drop = m.gone || head.do.own()
-	if f.code == "26000" && !drop {
+	if f.code == "26000" && !drop && !m.raw {
 		switch head.do {
+		default:
+			drop = m.restate(msg, `"`+missing, `"`, toClient)
 		case duplicate:
 			toClient.set(appendError(toClient.own(), errDuplicate(head.name)))
 			f.code, drop = "42P05", true
@@ -315,11 +271,16 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 // rename sends the client an error that speaks of a statement by the name that only the backend knows, with the client's own.
 // It reports false if the error does not.
 func (m *Machine) rename(msg []byte, st *prepared.Statement, toClient *Out) bool {
-	inner := []byte(`"` + st.Name + `"`)
-	if !bytes.Contains(msg, inner) {
+	return m.restate(msg, `"`+st.Name+`"`, `"`+m.names.NameOf(st)+`"`, toClient)
+}
+
+// restate sends the client an error with other words in place of those that it should not see. It reports false if they are
+// not in it.
+func (m *Machine) restate(msg []byte, words, others string, toClient *Out) bool {
+	if !bytes.Contains(msg, []byte(words)) {
 		return false
 	}
-	body := bytes.ReplaceAll(msg[wire.HeaderLen:], inner, []byte(`"`+m.names.NameOf(st)+`"`))
+	body := bytes.ReplaceAll(msg[wire.HeaderLen:], []byte(words), []byte(others))
 	toClient.set(append(wire.AppendHeader(toClient.own(), wire.ErrorResponse, len(body)), body...))
 	return true
 }
@@ -358,7 +319,9 @@ func (m *Machine) skip() {
 		n++
 	}
 	m.skipping = n == m.q.len()
-	m.await = false
+	if m.q.head().do != attempt { // what others return is still to come
+		m.await = false
+	}
 	for i := n - 1; i > 0; i-- { // in reverse: what was done last is undone first
 		m.undo(m.q.at(i), n)
 	}

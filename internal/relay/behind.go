@@ -217,7 +217,10 @@ func (m *Machine) tell(a *answer) {
 		return d.expects(name) || m.reports.isDirty(name)
 	}
 	var strange []string
-	if a.keeps != "" && a.keeps != d.keeps && !a.announced {
+	if m.withoutStrangers(a) {
+		a.keeps = sessionstate.Prepare.First()
+		strange = append(strange, a.keeps)
+	} else if a.keeps != "" && a.keeps != d.keeps && !a.announced {
 		strange = append(strange, a.keeps)
 	}
 	if a.keeps == "" || shared {
@@ -304,10 +307,10 @@ func (d *doubt) announce(s sessionstate.Signals, text string) {
 	}
 }
 
-// expects reports whether a text has announced a change of the setting.
+// expects reports whether a text has announced a change of the setting, or what else the name stands for.
 func (d *doubt) expects(name string) bool {
 	return d.anything || strings.Contains(d.texts, strings.ToLower(name)) ||
-		name == "search_path" && strings.Contains(d.texts, "schema")
+		name == "search_path" && strings.Contains(d.texts, "schema") || name == pinUnlisten && strings.Contains(d.texts, "discard")
 }
 
 // Mistrust takes note that something may have run on the backend that changed it and was not asked about: what it holds may be

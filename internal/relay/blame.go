@@ -11,8 +11,8 @@ import (
 // maxBlamed is how much is kept of a text that pins.
 const maxBlamed = 4 << 10 // 4 KiB
 
-// carriedSignals are those of texts that only set what can be carried.
-const carriedSignals = sessionstate.Set | sessionstate.SetConfig
+// carriedSignals are those of texts that only set or prepare what can be carried.
+const carriedSignals = sessionstate.Set | sessionstate.SetConfig | prepares
 
 // PinnedBy returns the beginning of the text that has pinned the session, empty if that is not known: code behind a statement
 // may have done so. It is for Fingerprint; it may hold secrets.
@@ -26,7 +26,7 @@ func (m *Machine) PinnedBy() string {
 	return m.doubt.blamed
 }
 
-// blame keeps the first text that may pin the session. One that only sets something gives way: what is set can be carried.
+// blame keeps the first text that may pin the session. One that only sets or prepares something gives way: that can be carried.
 func (m *Machine) blame(s sessionstate.Signals, text string) {
 	if m.doubt == nil {
 		m.doubt = &doubt{}

@@ -30,6 +30,9 @@ func NewBackend(limit int, application string) *Backend {
 	return &Backend{Backend: prepared.NewBackend(limit), application: application}
 }
 
+// crowded reports whether anything is prepared there that does not stand under a client's name.
+func (b *Backend) crowded() bool { return b.settable || b.asked || !b.Empty() }
+
 // ownNames returns the names of the statements that Sluice keeps there for itself, and forgets them.
 func (b *Backend) ownNames() (names []string) {
 	if b.settable {
@@ -53,6 +56,9 @@ func (m *Machine) Carry(toBackend *Out) {
 	m.set(toBackend, changes, b.application != m.application)
 	m.await = len(changes) > 0
 	b.state = m.state
+	if m.names.SQL() { // it may speak of them at any moment, in a transaction that has failed too
+		m.takeNames(toBackend, false)
+	}
 }
 
 // Announce gives the backend of a Raw machine another application_name than the client's, until the client sets one, or resets

@@ -189,6 +189,11 @@ func (m *Machine) message(c *call) (Next, error) {
 			return next, nil
 		}
 	}
+	if m.names.SQL() && !m.own {
+		if next := m.goOwn(c, 0); next != proceed {
+			return next, nil
+		}
+	}
 	switch c.typ {
 	case wire.Query:
 		return m.query(c), nil
@@ -273,13 +278,18 @@ func (m *Machine) query(c *call) Next {
 		if next := m.look(c, c.body()); next != proceed {
 			return next
 		}
-	} else if m.status != 'I' && !m.commitSent {
-		m.commitSent = !c.whole() || sessionstate.Scan(c.body())&sessionstate.Commit != 0
+	} else {
+		if next := m.vacateRaw(c); next != proceed {
+			return next
+		}
+		if m.status != 'I' && !m.commitSent {
+			m.commitSent = !c.whole() || sessionstate.Scan(c.body())&sessionstate.Commit != 0
+		}
 	}
 	m.p.Counters.Queries++
 	e := entry{kind: wire.Query}
 	if !m.raw {
-		e.prev = m.names.Swap("", nil)
+		e.prev = m.swap("", nil)
 		m.backend.Unnamed = nil
 	}
 	return m.send(c, e)
@@ -305,6 +315,9 @@ func (m *Machine) look(c *call, text []byte) Next {
 		m.blameAsking(c.text())
 		s &^= sessionstate.Sequence
 	}
+	if next := m.meet(c, s); next != proceed {
+		return next
+	}
 	if !m.p.Behind.quiet {
 		m.runs(sessionstate.MakeDigest(string(text)))
 	}
@@ -312,7 +325,12 @@ func (m *Machine) look(c *call, text []byte) Next {
 		return m.goRaw(c, s.First())
 	}
 	if m.forever {
-		return m.goRaw(c, m.pin)
+		if next := m.goRaw(c, m.pin); next != proceed {
+			return next
+		}
+	}
+	if s&sessionstate.DDL != 0 {
+		return m.vacate(string(text))
 	}
 	return proceed
 }

@@ -212,7 +212,7 @@ func (m *Machine) mayListen(s sessionstate.Signals) {
 		m.doubt = &doubt{}
 	}
 	const channels = sessionstate.Listen | sessionstate.Unlisten
-	m.doubt.listens = m.doubt.listens || s&channels != 0
+	m.doubt.listens = m.doubt.listens || s&(channels|sessionstate.Discard) != 0
 	m.doubt.more = m.doubt.more || !s.Within(channels)
 }
 

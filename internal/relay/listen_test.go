@@ -245,6 +245,55 @@ func TestUnlistenGivesUpWhatOthersDeliver(t *testing.T) {
 	}
 }
 
+func TestDiscardAllEndsListening(t *testing.T) {
+	t.Parallel()
+	for name, shared := range map[string]bool{"": false, "where nobody asks about code": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newListener(t)
+			r.listen("a")
+			if shared {
+				r.backend.Mistrust()
+			}
+			r.client("Q:discard all", "", query("discard all"))
+			r.answer(questionWords, "C", command("DISCARD ALL"), idle)
+			if next := r.client("", "", query("select 1")); next != Blocked {
+				t.Fatalf("next = %d behind a ReadyForQuery that is held, want Blocked", next)
+			}
+			r.answer("", "", held(true)...)
+			r.wantSurprise(false)
+			r.wantWish(WishShare)
+			r.wantListening([]string{"a"}, nil)
+			r.deliver("", notify(9, "a", "before"))
+			r.settle("A:9:a:before Z:I")
+			r.wantListening(nil, nil)
+			r.wantPinned("")
+			if r.m.Listens() {
+				t.Error("it listens")
+			}
+		})
+	}
+}
+
+// TestPrepareBesideListenIsAskedAbout holds that a question about nothing but channels is no answer about statements.
+func TestPrepareBesideListenIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	const sql = "listen a; prepare p as select 1"
+	r := newListener(t)
+	r.client("Q:"+sql, "", query(sql))
+	r.answer(questionWords, "C C", command("LISTEN"), command("PREPARE"), idle)
+	r.answer("", "", held(true, listensTo("a"), bySQL("p", sql))...)
+	r.wantWish(WishShare)
+	r.settle("Z:I", "a")
+	r.wantPinned("")
+	r.m.Detach()
+	r.attachTo(listenerBackend())
+	r.carry(`Q:UNLISTEN *; LISTEN "a" ` + replayWords)
+	r.unseen(append([]pgproto3.Message{done, done, idle}, replayed...)...)
+	r.client("Q:execute p", "", query("execute p"))
+	r.answer("", "D C Z:I", row, done, idle)
+}
+
 func TestBackendListensToWhatTheSessionDoes(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)

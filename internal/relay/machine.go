@@ -10,8 +10,8 @@
 // only follows the conversation. In a shared one the client's prepared statements are interned and renamed, so that any
 // backend can serve any transaction. Behind a transaction that could have changed the state of the session Postgres is asked
 // what the session holds (ask.go): settings are carried to the backend where it lands next (carry.go), anything else pins it
-// until nothing is left. A client whose SQL sees the names of prepared statements, or does what cannot be asked about, is
-// given its statements under its own names, and is Raw from then on (raw.go).
+// until nothing is left. A client whose SQL sees the names of prepared statements is given its statements under its own names,
+// up to the end of the lease (own.go); one that does what cannot be asked about is Raw from then on (raw.go).
 //
 // Protocol: "Message Flow", "Extended Query", "COPY Operations", "Pipelining".
 package relay
@@ -48,6 +48,7 @@ const (
 	NeedBackend             // what is left begins with a message that needs a backend: Attach one and call again
 	Blocked                 // what is left must wait for replies: call again after FromBackend
 	Terminated              // what is left begins with Terminate
+	NeedVacancy             // what is left begins with a statement that needs others off its databases: see Vacancy
 )
 
 // Errors of the two sides. They are wrapped with what was seen.
@@ -119,6 +120,7 @@ type Machine struct {
 	state       *sessionstate.State // what the session has set, as far as it is settled
 	doubt       *doubt              // nil: it has never set anything
 	listen      *listening          // nil: it has never listened to anything
+	vacancy     *vacancy            // nil: none is asked for
 
 	q        queue
 	readies  int      // ReadyForQuery messages outstanding for the client
@@ -129,6 +131,7 @@ type Machine struct {
 	pid      uint32   // that the client was given; 0: the backend's
 
 	raw      bool
+	own      bool // the backend knows the client's statements under the client's names: see goOwn
 	forever  bool // pin is to the session's end
 	ask      bool // what the session holds is to be asked when its transaction is over
 	asking   bool // that has been asked, and Postgres has not answered
@@ -187,7 +190,7 @@ func (m *Machine) Attach(b *Backend, fresh bool) {
 
 // Detach takes the backend away. The machine must be Free, or at its end.
 func (m *Machine) Detach() {
-	m.backend = nil
+	m.backend, m.own = nil, false
 	if m.q.len() == 0 && m.q.entries != nil {
 		m.p.spare = append(m.p.spare, m.q.entries)
 		m.q.entries = nil

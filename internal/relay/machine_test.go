@@ -137,7 +137,7 @@ func detail(typ byte, b []byte) string {
 		_, rest, _ := wire.CString(b)
 		return ":" + first(rest)
 	case wire.Close, wire.Describe: // DataRow, CommandComplete on the other side
-		if len(b) > 1 && (b[0] == 'S' || b[0] == 'P') {
+		if len(b) > 1 && (b[0] == 'S' || b[0] == 'P') && first(b) != "PREPARE" {
 			return ":" + first(b[1:])
 		}
 	case wire.Query:
@@ -373,7 +373,7 @@ func TestNameTakenIsAnErrorAsInPostgres(t *testing.T) {
 	r := newRig(t, Params{}).attach()
 	r.client("P:sluice_1 S", "", parse("a", "select 1"), syncMsg)
 	r.answer("", "1 Z:I", parsed, idle)
-	r.client("D:? B:sluice_1 E S", "", parse("a", "select 2"), bind("a"), exec, syncMsg)
+	r.client("D:sluice_? B:sluice_1 E S", "", parse("a", "select 2"), bind("a"), exec, syncMsg)
 	r.answer("", "E:42P05 Z:I", errNoStmt, idle)
 	if got := r.m.names.Lookup([]byte("a")).Query(); got != "select 1" {
 		t.Errorf("the name means %q now", got)
@@ -589,7 +589,7 @@ func TestStatementWhoseResultHasChangedFailsAsInPostgres(t *testing.T) {
 	stale := func(r *rig) {
 		t.Helper()
 		for range 2 { // and stays so
-			r.client("D:? E S", "", bind("a"), exec, syncMsg)
+			r.client("D:sluice_? E S", "", bind("a"), exec, syncMsg)
 			r.answer("", "E:0A000 Z:I", errNoStmt, idle)
 		}
 		r.client("P:sluice_2 S", "", closeStmt("a"), parse("a", "select x from t"), syncMsg)
@@ -614,7 +614,7 @@ func TestStatementWhoseResultHasChangedFailsAsInPostgres(t *testing.T) {
 		t.Fatalf("next = %d, want Blocked", next)
 	}
 	r.answer("", "", parsed, described, columns(25))
-	r.client("D:? E S", "")
+	r.client("D:sluice_? E S", "")
 	r.answer("", "E:0A000 Z:I", errNoStmt, idle)
 	stale(r)
 
@@ -658,7 +658,7 @@ func TestNamesWaitForTheRequestThatGivesThemAMeaning(t *testing.T) {
 		t.Fatalf("next = %d, want Blocked", next)
 	}
 	r.answer("", "E:26000 Z:I", errNoStmt, idle)
-	r.client("D:? S", "")
+	r.client("D:sluice_? S", "")
 	r.answer("", "E:42P05 Z:I", errNoStmt, idle)
 
 	r.m.Detach() // the injected Parse is skipped, so the backend does not have the statement
@@ -682,7 +682,7 @@ func TestParseThatMayHaveToFailAsksPostgres(t *testing.T) {
 	r.answer("", "C Z:T", done, inBlock)
 	r.client("Q:broken P:sluice_2 S", "", query("broken"), parse("b", "select 1"), syncMsg)
 	r.answer("", "E:42601 Z:E E:25P02 Z:E", errSyntax, failed, aborted, failed)
-	r.client("P:? S", "", parse("a", "select 2"), syncMsg) // and not that the name is taken
+	r.client("P:sluice_? S", "", parse("a", "select 2"), syncMsg) // and not that the name is taken
 	r.answer("", "E:25P02 Z:E", aborted, failed)
 	if got := r.m.names.Lookup([]byte("a")).Query(); got != "select 1" || r.m.names.Lookup([]byte("b")) != nil {
 		t.Errorf("a is %q, b is %v", got, r.m.names.Lookup([]byte("b")))
@@ -725,7 +725,7 @@ func TestStaleStatementDoesNotEndASessionThatGoesRaw(t *testing.T) {
 	r := newRig(t, Params{}).attach()
 	r.client("P:sluice_1 S", "", parse("gone", "select * from dropped"), syncMsg)
 	r.answer("", "1 Z:I", parsed, idle)
-	r.client("C:sluice_1 P:gone S Q:prepare p as select 1", "", query("prepare p as select 1"))
+	r.client("C:sluice_1 P:gone S Q:select setseed(1)", "", query("select setseed(1)"))
 	r.answer("", "C Z:I", closed, errSyntax, idle, done, idle)
 	if !r.m.Free() {
 		t.Error("not free")
@@ -752,7 +752,7 @@ func TestSignalPinsAndGivesTheClientItsOwnNames(t *testing.T) {
 	r := newRig(t, Params{}).attach()
 	r.client("P:sluice_1 S", "", parse("a", "select 1"), syncMsg)
 	r.answer("", "1 Z:I", parsed, idle)
-	r.client("C:sluice_1 P:a S Q:prepare p as select 1", "", query("prepare p as select 1"))
+	r.client("C:sluice_1 P:a S Q:select setseed(1)", "", query("select setseed(1)"))
 	r.answer("", "C Z:I", closed, parsed, idle, done, idle)
 	if r.m.Pinned() == "" || !r.m.Free() {
 		t.Errorf("pinned = %q, free = %t", r.m.Pinned(), r.m.Free())
@@ -770,8 +770,8 @@ func TestSignalInAPipelineWaitsForOutstandingReplies(t *testing.T) {
 		t.Fatalf("next = %v, want Blocked still", next)
 	}
 	r.answer("", "1 2 C", parsed, bound, done)
-	r.client("C:sluice_1 P:a P: B: E S", "")
-	r.answer("", "1 2 C Z:I", closed, parsed, parsed, bound, done, idle)
+	r.client("P:a P: B: E S", "")
+	r.answer("C:sluice_ask P:sluice_ask B:sluice_ask E S", "1 2 C Z:I", parsed, parsed, bound, done, idle)
 }
 
 func TestLocalSettingKeepsStatementsPrivate(t *testing.T) {
@@ -901,11 +901,11 @@ func TestAbandonedTransactionIsRolledBack(t *testing.T) {
 		}},
 		{"extended without Sync", false, func(r *rig) {
 			r.client("P: B: E", "", parse("", "select 1"), bind(""), exec)
-		}, "D:? S", func(r *rig) { r.answer("", "", parsed, bound, row, done, errNoStmt, idle) }},
+		}, "D:sluice_? S", func(r *rig) { r.answer("", "", parsed, bound, row, done, errNoStmt, idle) }},
 		{"extended, flushed", false, func(r *rig) {
 			r.client("P: B: E H", "", parse("", "insert"), bind(""), exec, &pgproto3.Flush{})
 			r.answer("", "1 2 C", parsed, bound, done)
-		}, "D:? S", func(r *rig) { r.answer("", "", errNoStmt, idle) }},
+		}, "D:sluice_? S", func(r *rig) { r.answer("", "", errNoStmt, idle) }},
 		{"before the copy begins", false, func(r *rig) {
 			r.client("Q:copy t from stdin", "", query("copy t from stdin"))
 		}, "", func(r *rig) {

@@ -9,12 +9,15 @@ import (
 	"sluice/internal/wire"
 )
 
-// missing is the name of a statement that no backend has.
-const missing = "?"
+// missing is the name of a statement that no backend has, or its beginning.
+const missing = prepared.Prefix + "?"
 
 // parse deals with Parse: the statement is interned, and the backend asked only if it does not have it yet.
 func (m *Machine) parse(c *call) (Next, error) {
 	if m.raw {
+		if next := m.vacateRaw(c); next != proceed {
+			return next, nil
+		}
 		return m.parseRaw(c), nil
 	}
 	if c.total > maxScan {
@@ -36,47 +39,30 @@ func (m *Machine) parse(c *call) (Next, error) {
 		st.Signals, st.Scanned = uint32(sessionstate.Scan(text)), true
 	}
 	signals := sessionstate.Signals(st.Signals)
-	if signals&sessionstate.Sequence != 0 {
-		if next := m.ownNumbers(c); next != proceed {
-			st.Release()
-			return next, nil
-		}
-	}
-	s := signals &^ sessionstate.Sequence
-	if m.p.Behind.binds() && !digestOf(st).Inert {
-		m.pinForever(PinOpaque)
-	}
-	if s&sessionstate.Clock != 0 && len(name) > 0 && !s.Sticky() {
-		m.pinForever(PinClock)
-	}
-	if s.Sticky() && !m.suspect(s, st.Query(), nil) || m.forever {
-		reason := s.First()
-		if m.forever {
-			reason = m.pin
-		}
-		next := m.goRaw(c, reason)
+	as := string(name)
+	if next := m.judge(c, as, st); next != proceed || m.raw {
+		st.Release()
 		if next != proceed {
-			st.Release()
 			return next, nil
 		}
-		if m.raw {
-			st.Release()
-			return m.parseRaw(c), nil
-		}
+		return m.parseRaw(c), nil
 	}
-	if m.unsettled() || s&(sessionstate.Clock|sessionstate.MaybeClock) != 0 {
+	if m.unsettled() || signals&(sessionstate.Clock|sessionstate.MaybeClock) != 0 {
 		st.Release()
 		st = m.table().Private(string(rest))
 		st.Signals, st.Scanned = uint32(signals), true
 	}
-	return m.define(c, string(name), st), nil
+	if m.own {
+		return m.parseOwn(c, as, st), nil
+	}
+	return m.define(c, as, st), nil
 }
 
 // parseAlone deals with Parse while no backend is attached, if the statement has a name and is known to be good. Many
 // clients prepare all that they will need when they connect; they need not wait in line for that.
 func (m *Machine) parseAlone(body []byte) bool {
 	name, rest, ok := wire.CString(body)
-	if !ok || len(name) == 0 || m.names.Lookup(name) != nil || m.pin != "" || m.p.Behind.binds() {
+	if !ok || len(name) == 0 || m.names.Lookup(name) != nil || m.pin != "" || m.p.Behind.binds() || m.names.SQL() && reserved(string(name)) {
 		return false
 	}
 	st := m.table().Find(rest)
@@ -189,13 +175,6 @@ func (m *Machine) planned(st *prepared.Statement) bool {
 	return m.table().SeenBefore(st) && (!m.backend.Use(st) || m.backend.Confirmed(st))
 }
 
-// parseRaw forwards a Parse as it is.
-func (m *Machine) parseRaw(c *call) Next {
-	m.p.Counters.ClientParses++
-	m.p.Counters.BackendParses++
-	return m.send(c, entry{kind: wire.Parse})
-}
-
 // prepare sends a Parse for st under its own name and remembers e as what is answered; the backend's least recently used
 // statement makes room.
 func (m *Machine) prepare(toBackend *Out, st *prepared.Statement, e entry) {
@@ -234,15 +213,28 @@ func (m *Machine) bind(c *call) (Next, error) {
 	case !ok, !c.whole() && c.total <= maxScan && m.bindsNames(name):
 		return More, nil
 	}
-	if next := m.certain(c, name); next != proceed {
+	st, next := m.meant(c, name)
+	if next != proceed {
 		return next, nil
 	}
-	m.rehome(name)
-	if next := m.stillSame(c, name, entry{kind: wire.Bind, do: stale}); next != More {
+	if st != nil && sessionstate.Signals(st.Signals)&sessionstate.DDL != 0 {
+		if next := m.vacate(st.Query()); next != proceed {
+			return next, nil
+		}
+	}
+	if m.own {
+		e, next := m.useOwn(c, wire.Bind, st, name, rest)
+		if next != More {
+			return next, nil
+		}
+		m.p.Counters.Binds++
+		return m.send(c, e), nil
+	}
+	if next := m.stillSame(c, st, name, entry{kind: wire.Bind, do: stale}); next != More {
 		return next, nil
 	}
 	m.p.Counters.Binds++
-	m.runsStatement(m.names.Lookup(name))
+	m.runsStatement(st)
 	as, same := m.use(c, name, rest)
 	if same {
 		return m.send(c, e), nil
@@ -267,11 +259,18 @@ func (m *Machine) describe(c *call) (Next, error) {
 	if !ok {
 		return m.send(c, e), nil
 	}
-	if next := m.certain(c, name); next != proceed {
+	st, next := m.meant(c, name)
+	if next != proceed {
 		return next, nil
 	}
-	m.rehome(name)
-	if next := m.stillSame(c, name, entry{kind: wire.Describe, do: stale}); next != More {
+	if m.own {
+		e, next := m.useOwn(c, wire.Describe, st, name, nil)
+		if next != More {
+			return next, nil
+		}
+		return m.send(c, e), nil
+	}
+	if next := m.stillSame(c, st, name, entry{kind: wire.Describe, do: stale}); next != More {
 		return next, nil
 	}
 	as, same := m.use(c, name, nil)
@@ -298,6 +297,9 @@ func (m *Machine) closeMessage(c *call) (Next, error) {
 	if !ok {
 		return m.send(c, e), nil
 	}
+	if m.own {
+		return m.closeOwn(c, string(name)), nil
+	}
 	e.do, e.name = synth, string(name)
 	e.prev = m.names.Swap(e.name, nil)
 	m.push(e)
@@ -320,16 +322,7 @@ func (m *Machine) use(c *call, name, values []byte) (as string, same bool) {
 	if st == nil {
 		return m.useUnknown(toBackend, name)
 	}
-	s := sessionstate.Signals(st.Signals)
-	if s&sessionstate.Sequence != 0 {
-		m.useNumbers(c)
-		m.blameAsking(st.Query())
-		s &^= sessionstate.Sequence
-	}
-	if m.note(s) && !m.suspect(s, st.Query(), values) {
-		m.blame(s, st.Query())
-		m.pinForever(s.First())
-	}
+	m.account(c, st, values)
 	if len(name) == 0 && (m.backend.Unnamed == st || !*m.p.PlanUnnamed || !m.backend.Use(st)) {
 		if m.backend.Unnamed != st {
 			m.p.Counters.BackendParses++
@@ -362,7 +355,7 @@ func (m *Machine) useUnknown(toBackend *Out, name []byte) (as string, same bool)
 		m.backend.Unnamed = nil
 		return "", true
 	}
-	if strings.HasPrefix(string(name), prepared.Prefix) {
+	if strings.HasPrefix(string(name), prepared.Prefix) || m.backend.Own.Lookup(name) != nil {
 		return missing + string(name), false
 	}
 	return "", true

@@ -49,6 +49,17 @@ func (m *Machine) useNumbers(c *call) {
 	}
 }
 
+// runNumbers is called before a text is sent that runs a prepared statement, which may be one that asks for them, or one that
+// draws them: what it asks for may be of an earlier transaction. The result is that of ownNumbers.
+func (m *Machine) runNumbers(c *call) Next {
+	next := m.ownNumbers(c)
+	if next == proceed && (c.typ == wire.Query || c.typ == wire.Bind) {
+		m.numbers.asked, m.numbers.across = true, true
+		m.blameAsking(c.text())
+	}
+	return next
+}
+
 // drew takes note of a command, which may have drawn a number from a sequence, by a column's default or a trigger.
 func (m *Machine) drew(tag []byte) {
 	m.numbers.ran = true

@@ -92,10 +92,10 @@ func (o *Observer) on() bool { return o != nil && o.rows != nil }
 func (o *Observer) text(application string, text []byte, named, shared bool) {
 	o.looked++
 	s := sessionstate.Scan(text)
-	if !s.Sticky() && (!named || s&sessionstate.Clock == 0) || o.again(application, text, shared) {
+	if s.Within(harmless) && (!named || s&sessionstate.Clock == 0) && !(s.Sticky() && mentionsSluice(string(text))) || o.again(application, text, shared) {
 		return
 	}
-	effect, reason := foresee(s, string(text), shared)
+	effect, reason := foresee(s, string(text), named, shared)
 	counter := o.counter(Observed{applicationName(application), sessionstate.Fingerprint(string(text)), reason, effect})
 	*counter++
 	if len(o.seen) >= maxSeen {
@@ -153,27 +153,32 @@ func applicationName(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// foresee returns what a shared session would make of a text with signals that bind it, or with a clock in a statement that
-// has a name, where others may deliver what it listens to, or not.
-func foresee(s sessionstate.Signals, text string, shared bool) (Effect, string) {
+// foresee returns what a shared session would make of a text with signals that bind it, or with a clock, in a statement that has
+// a name or not, where others may deliver what it listens to, or not.
+func foresee(s sessionstate.Signals, text string, named, shared bool) (Effect, string) {
 	const settings = sessionstate.Set | sessionstate.SetConfig | sessionstate.Do
+	asks := s&sessionstate.Sequence != 0
+	s &^= sessionstate.Sequence
 	switch {
-	case !s.Sticky():
+	case named && s&sessionstate.Clock != 0:
 		return PinsToEnd, PinClock
-	case s.Within(sessionstate.Sequence): // behind transactions that write
-		return Pins, s.First()
-	case !s.Within(askable):
+	case !s.Within(askable), s&byName != 0 && mentionsSluice(text):
 		return PinsToEnd, s.First()
 	case s&settings != 0:
 		if names, _, ok := sessionstate.CustomNames(text); !ok || len(names) > maxCustom {
 			return PinsToEnd, s.First()
 		}
 	}
-	asked := settings | sessionstate.Call
+	asked := settings | sessionstate.Call | prepares
 	if shared {
 		asked |= sessionstate.Listen | sessionstate.Unlisten
 	}
-	if s.Within(asked) {
+	switch s &^= harmless; {
+	case s&sessionstate.Prepare != 0 && s&sessionstate.Clock != 0:
+		return PinsToEnd, PinClock
+	case asks: // behind transactions that write
+		return Pins, sessionstate.Sequence.First()
+	case s.Within(asked):
 		return Asks, s.First()
 	}
 	return Pins, s.First()

@@ -30,7 +30,7 @@ func texts() []string {
 		"set work_mem = '1MB'", "reset all", "set role alice", "select set_config('app.user', $1, false)", "set app.user = 'x'",
 		"select set_config($1, $2, false)", "do $$ begin perform 1; end $$", "call p()", "create temp table t (a int)",
 		"declare c cursor with hold for select 1", "select pg_advisory_lock(1)", "listen news", "unlisten *",
-		"prepare p as select 1", "execute p", "deallocate all", "discard all", "discard temp", "select * from pg_prepared_statements",
+		"prepare p as select 1", "execute p", "execute sluice_1", "deallocate all", "discard all", "discard temp", "select * from pg_prepared_statements",
 		"load 'x'", "select setseed(0.5)", "select nextval('s')", "select dblink_connect('x')",
 		"do $$ begin execute 'select 1'; end $$", "select U&'\\0061' uescape '!'", "set standard_conforming_strings = off",
 	}

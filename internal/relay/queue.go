@@ -35,7 +35,7 @@ type entry struct {
 	do   action
 
 	// What the message did to the names, to be undone if it fails or is skipped.
-	name   string              // Parse, Close of a statement: the client's name
+	name   string              // Parse, Close of a statement, or what prepares one that the client has: the client's name
 	prev   *prepared.Statement // Parse, Close, Query: what that name, or the unnamed statement, meant before
 	spoilt *prepared.Statement // Close: what is closed to be prepared anew
 	stmt   *prepared.Statement // Parse: what the backend prepares; Close: what was evicted from it; Bind, Describe: what is used
@@ -47,7 +47,7 @@ func (e *entry) defines(name string) bool {
 	case wire.Parse:
 		return (e.do == forward || e.do == synth) && e.name == name
 	case wire.Close:
-		return e.do == synth && e.name == name
+		return (e.do == synth || e.do == forward && e.name != "" || e.prev != nil) && e.name == name
 	}
 	return e.kind == wire.Query && e.do == forward && name == ""
 }

@@ -7,52 +7,41 @@ import (
 )
 
 // goRaw pins the session and makes the backend the client's own: it is given the client's statements under the client's
-// names and loses everybody else's, so that PREPARE, EXECUTE, DEALLOCATE and pg_prepared_statements mean what they mean
-// on a direct connection. That waits until no reply is outstanding (Blocked), and it does not happen in a transaction
-// that has failed, where Postgres would refuse it; the session is then pinned but not raw yet.
+// names and loses everybody else's, so that what the client does has the meaning of a direct connection, whatever it is. That
+// waits until no reply is outstanding (Blocked), and it does not happen in a transaction that has failed, where Postgres would
+// refuse it; the session is then pinned but not raw yet.
 func (m *Machine) goRaw(c *call, reason string) Next {
 	m.blame(sessionstate.Ambiguous, c.text())
 	m.pinForever(reason)
 	if next := m.block(c); next != proceed {
 		return next
 	}
-	if m.status == 'E' {
+	m.takeNames(c.toBackend, true)
+	switch {
+	case m.await:
+		return Blocked
+	case m.status == 'E':
 		return proceed
 	}
-	// Outside of a transaction each statement gets a Sync of its own: one that cannot be prepared any more, because what it
-	// speaks of is gone, is then missing and does no other harm.
-	solo, do := !m.InBlock(), carry
-	if solo {
-		do = attempt
-	}
-	b := c.toBackend.own()
-	m.backend.Each(func(st *prepared.Statement) {
-		b = appendClose(b, st.Name)
-		m.push(entry{kind: wire.Close, do: carry})
-	})
-	for _, name := range m.backend.ownNames() {
-		b = appendClose(b, name)
-		m.push(entry{kind: wire.Close, do: carry})
-	}
-	prepare := func(name string, st *prepared.Statement) {
-		b = appendParse(b, name, st.Body())
-		m.push(entry{kind: wire.Parse, do: do})
-		if solo {
-			b = m.appendCarrySync(b)
-		}
-	}
+	solo, b := !m.InBlock(), c.toBackend.own()
 	if u := m.names.Lookup(nil); u != nil && m.backend.Unnamed != u && c.typ != wire.Query {
-		prepare("", u)
+		b = m.appendOwnStatement(b, "", u, solo)
 	}
-	m.names.Named(prepare)
 	if last := m.q.last(); solo && last != nil && last.kind != wire.Sync {
 		b = m.appendCarrySync(b)
 	}
 	c.toBackend.set(b)
 	m.backend.Clear()
 	m.names.Clear()
-	m.raw = true
+	m.raw, m.own = true, false
 	return proceed
+}
+
+// parseRaw forwards a Parse as it is.
+func (m *Machine) parseRaw(c *call) Next {
+	m.p.Counters.ClientParses++
+	m.p.Counters.BackendParses++
+	return m.send(c, entry{kind: wire.Parse})
 }
 
 // appendCarrySync ends what Sluice has injected on its own account.

@@ -3,6 +3,7 @@ package relay
 import (
 	"hash/fnv"
 
+	"sluice/internal/prepared"
 	"sluice/internal/sessionstate"
 	"sluice/internal/wire"
 )
@@ -11,17 +12,12 @@ import (
 // Postgres does where it has it prepared: bytes of one type are not to be taken for another's. The result is More if that is
 // so, Blocked while it is being asked, and proceed if it is not: then the message is replaced by one that fails, with the
 // entry failing.
-func (m *Machine) stillSame(c *call, name []byte, failing entry) Next {
-	st := m.names.Lookup(name)
+func (m *Machine) stillSame(c *call, st *prepared.Statement, name []byte, failing entry) Next {
 	switch {
 	case st == nil || len(name) == 0:
 		return More
 	case st.Changed:
-		c.drop = true
-		m.pass, m.passDrop = c.total-len(c.msg), true
-		m.describeMissing(c.toBackend)
-		m.push(failing)
-		return proceed
+		return m.refuseChanged(c, failing)
 	case st.Result == 0 || m.backend.Use(st):
 		return More
 	}
@@ -33,25 +29,40 @@ func (m *Machine) stillSame(c *call, name []byte, failing entry) Next {
 	b := appendDescribe(c.toBackend.own(), st.Name)
 	m.push(entry{kind: wire.Describe, do: compare, stmt: st})
 	c.toBackend.set(wire.AppendHeader(b, wire.Flush, 0))
-	m.await = true
+	m.holdBack()
 	return Blocked
 }
 
+// refuseChanged replaces the message by one that fails, with the entry failing.
+func (m *Machine) refuseChanged(c *call, failing entry) Next {
+	c.drop = true
+	m.pass, m.passDrop = c.total-len(c.msg), true
+	m.describeMissing(c.toBackend)
+	m.push(failing)
+	return proceed
+}
+
 // rehome has a statement that this backend has to prepare anew, under other settings than it was parsed under, shared only
-// with who has these settings too.
-func (m *Machine) rehome(name []byte) {
+// with who has these settings too. It returns the statement, nil if the client has none of that name.
+func (m *Machine) rehome(name []byte) *prepared.Statement {
 	st, table := m.names.Lookup(name), m.table()
 	if st == nil || m.unsettled() || st.In(table) || m.backend.Use(st) || len(name) == 0 && m.backend.Unnamed == st {
-		return
+		return st
 	}
+	again := m.interned(table, st)
+	m.adopt(string(name), st, again)
+	return again
+}
+
+// interned returns the statement of the table that is st's text and, as far as is known, returns the same, with a reference.
+func (m *Machine) interned(table *prepared.Table, st *prepared.Statement) *prepared.Statement {
 	again := table.Intern([]byte(st.Body()))
 	if st.Result != 0 && again.Result != st.Result {
 		again.Release()
 		again = table.Private(st.Body())
 		again.Result = st.Result
 	}
-	again.Signals, again.Scanned = st.Signals, st.Scanned
-	m.names.Swap(string(name), again).Release()
+	return again
 }
 
 // returns takes note of what a statement returns, by the body of the RowDescription, or NoData, in answer to a Describe.
@@ -65,7 +76,7 @@ func (m *Machine) returns(head *entry, body []byte) {
 	case st.Result == 0:
 		st.Result = result
 	case st.Result != result:
-		st.Changed = st.Changed || head.do == compare
+		st.Changed = st.Changed || head.do == compare || head.do == attempt
 		m.table().Forget(st)
 		m.change = max(m.change, ChangedSchema)
 	}

@@ -31,6 +31,8 @@ func (m *Machine) forget(e *entry) {
 // queue.
 func (m *Machine) fail(e *entry, next int) {
 	switch {
+	case e.do == attempt:
+		m.undo(e, next)
 	case e.kind == wire.Parse && e.do == forward && !m.raw && e.name == "":
 		m.restore("", nil, next) // Postgres drops the old one before it looks at the new one
 		e.prev.Release()
@@ -48,6 +50,10 @@ func (m *Machine) fail(e *entry, next int) {
 // undo takes back what the entry's message would have done, had the backend not skipped it.
 func (m *Machine) undo(e *entry, next int) {
 	switch {
+	case e.do == attempt, e.do == swallow && e.name != "":
+		if e.name != "" && m.backend.Own.Lookup([]byte(e.name)) == e.stmt {
+			m.backend.Own.Swap(e.name, nil).Release()
+		}
 	case e.do == duplicate, e.do == stale, e.do == compare, e.do == marker, e.do.own():
 	case e.kind == wire.Parse:
 		if e.stmt != nil {
@@ -60,7 +66,7 @@ func (m *Machine) undo(e *entry, next int) {
 	case e.kind == wire.Close && e.stmt != nil: // the evicted one stays
 		m.backend.Keep(e.stmt)
 		e.stmt.Release()
-	case e.kind == wire.Close && e.do == synth, e.kind == wire.Query && e.do == forward && !m.raw:
+	case e.kind == wire.Close && e.defines(e.name), e.kind == wire.Query && e.do == forward && !m.raw:
 		m.restore(e.name, e.prev, next)
 	}
 }
@@ -75,5 +81,5 @@ func (m *Machine) restore(name string, before *prepared.Statement, next int) {
 			return
 		}
 	}
-	m.names.Swap(name, before).Release()
+	m.swap(name, before).Release()
 }

@@ -53,7 +53,8 @@ func startCluster(ctx context.Context, hba ...string) (*throwawaypg.Cluster, err
 		return nil, err
 	}
 	err = c.Exec(ctx,
-		`CREATE ROLE alice LOGIN PASSWORD 'alice-secret'`,
+		`CREATE ROLE alice LOGIN CREATEDB PASSWORD 'alice-secret'`,
+		`GRANT CREATE ON TABLESPACE pg_default TO alice`,
 		`CREATE ROLE bob LOGIN PASSWORD 'bob-secret'`,
 		`CREATE ROLE service LOGIN PASSWORD 'service-secret' IN ROLE pg_read_all_data`,
 		`GRANT SELECT ON pg_authid TO service`,

@@ -25,12 +25,11 @@ tenants:
     backend: {host: 127.0.0.1, port: %d, tls_mode: disable}
     auth: {method: trust}
     service: {role: service, password: service-secret}
-    pool_size: 40
     pool_wait_timeout: 30s
 `
 
-// parityPlace starts a Postgres of its own and a Sluice in front of it.
-func parityPlace(t *testing.T) parity.Place {
+// parityPlace starts a Postgres of its own and a Sluice in front of it; extra lines go into the tenant.
+func parityPlace(t *testing.T, extra string) parity.Place {
 	t.Helper()
 	pg := ownCluster(t, "host all alice 127.0.0.1/32 trust")
 	must(t, pg.Exec(t.Context(), "CREATE ROLE parity_role", "GRANT parity_role TO alice"))
@@ -38,24 +37,31 @@ func parityPlace(t *testing.T) parity.Place {
 	must(t, err)
 	defer c.Close(t.Context())
 	must(t, parity.Prepare(t.Context(), c))
-	r := start(t, pg, fmt.Sprintf(trusting, pg.Port()))
+	r := start(t, pg, fmt.Sprintf(trusting, pg.Port())+indent(extra))
 	return parity.Place{Direct: fmt.Sprintf("127.0.0.1:%d", pg.Port()), Ports: r.addr}
 }
 
 func TestAnswersAreThoseOfADirectConnection(t *testing.T) {
 	t.Parallel()
-	parity.Run(t, parityPlace(t), false)
+	parity.Run(t, parityPlace(t, "pool_size: 40"), false)
 }
 
 func TestAnswersToOneClientAloneAreThoseOfADirectConnection(t *testing.T) {
 	t.Parallel()
-	parity.RunAlone(t, parityPlace(t))
+	parity.RunAlone(t, parityPlace(t, "pool_size: 40"))
+}
+
+// TestAnswersAboutPreparedStatementsOnSharedBackends plays scripts that give the same names other meanings, on backends that
+// pass from one to the other.
+func TestAnswersAboutPreparedStatementsOnSharedBackends(t *testing.T) {
+	t.Parallel()
+	parity.RunPrepared(t, parityPlace(t, "pool_size: 3\nsession_pool_size: 40\nmax_pinned: 2"), 2)
 }
 
 // TestGreetingIsThatOfADirectConnection compares what comes between the login and the first query.
 func TestGreetingIsThatOfADirectConnection(t *testing.T) {
 	t.Parallel()
-	place := parityPlace(t)
+	place := parityPlace(t, "pool_size: 40")
 	greeting := func(addr string, params ...string) (lines []string) {
 		nc, err := net.Dial("tcp", addr)
 		must(t, err)

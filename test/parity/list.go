@@ -41,8 +41,6 @@ func deliberate() map[string]*difference {
 	} {
 		list[name] = &difference{reason: kinder, modes: both(), direct: []string{"END"}, sluice: []string{violation, "END"}}
 	}
-	carried := "application_name is carried from backend to backend and is no start-up parameter of theirs: what resets it leaves it empty"
-	list["DISCARD ALL"] = &difference{reason: carried, modes: transaction(), direct: []string{"C DISCARD ALL"}, sluice: []string{"C DISCARD ALL", "S application_name="}}
 	return list
 }
 

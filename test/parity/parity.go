@@ -97,6 +97,20 @@ func RunAlone(t *testing.T, place Place) {
 	p.wantAllSeen(t)
 }
 
+// RunPrepared plays the scripts about prepared statements, n at a time: some keep their backend.
+func RunPrepared(t *testing.T, place Place, n int) {
+	p := &comparison{place: place, differences: deliberate()}
+	room := make(chan struct{}, n)
+	for _, script := range readFile(t, "scripts/prepared.script") {
+		t.Run(script.Name, func(t *testing.T) {
+			t.Parallel()
+			room <- struct{}{}
+			defer func() { <-room }()
+			p.play(t, script, len(ways()))
+		})
+	}
+}
+
 // comparison compares the answers of a direct connection with those of both ports.
 type comparison struct {
 	place       Place
@@ -180,15 +194,7 @@ func read(t testing.TB, dir string) (scripts []pgscript.Script) {
 		if entry.IsDir() {
 			continue
 		}
-		f, err := files.Open(dir + "/" + entry.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		some, err := pgscript.ReadScripts(f)
-		_ = f.Close()
-		if err != nil {
-			t.Fatalf("%s: %v", entry.Name(), err)
-		}
+		some := readFile(t, dir+"/"+entry.Name())
 		for _, s := range some {
 			if seen[s.Name] {
 				t.Fatalf("%s: a second script %q", entry.Name(), s.Name)
@@ -199,6 +205,21 @@ func read(t testing.TB, dir string) (scripts []pgscript.Script) {
 	}
 	if len(scripts) == 0 {
 		t.Fatalf("no scripts in %s", dir)
+	}
+	return scripts
+}
+
+// readFile reads the scripts of a file.
+func readFile(t testing.TB, path string) []pgscript.Script {
+	t.Helper()
+	f, err := files.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	scripts, err := pgscript.ReadScripts(f)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
 	}
 	return scripts
 }

@@ -1,0 +1,56 @@
+package relay
+
+import (
+	"strings"
+
+	"sluice/internal/sessionstate"
+)
+
+// tag takes note of what a command was.
+func (m *Machine) tag(tag []byte) {
+	change := changeOf(tag)
+	if block := string(tag) == "DO" || string(tag) == "CALL"; block && !m.raw && !m.ddl && !m.p.Behind.defines() {
+		change = ChangedNothing
+	}
+	m.change = max(m.change, change)
+	if !m.raw {
+		m.drew(tag)
+		if string(tag) == "DEALLOCATE ALL" || string(tag) == "DISCARD ALL" {
+			m.emptied()
+		}
+		if s := sessionstate.ScanTag(tag); s.Sticky() && !s.Within(askable) {
+			m.pinForever(s.First())
+		} else if s.Sticky() || m.pin != "" && mayGiveUp(tag) {
+			m.Pin(s.First())
+			m.ask = !m.forever
+			m.mayListen(s)
+			m.doubt.prepared = m.doubt.prepared || s&prepares != 0
+		}
+	}
+}
+
+// mayGiveUp reports whether a command may have ended what pins the session, although its text is no signal.
+func mayGiveUp(tag []byte) bool {
+	verb, _, _ := strings.Cut(string(tag), " ")
+	return verb == "CLOSE" || verb == "DROP"
+}
+
+// changeOf tells from a CommandComplete's tag what the command may have changed.
+func changeOf(tag []byte) Change {
+	verb, object, _ := strings.Cut(string(tag), " ")
+	switch verb {
+	case "DO", "CALL":
+		return ChangedCode
+	case "DROP", "IMPORT":
+		return ChangedSchema
+	case "CREATE", "ALTER":
+	default:
+		return ChangedNothing
+	}
+	switch object {
+	case "FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE", "EXTENSION", "TRIGGER", "RULE", "POLICY", "VIEW",
+		"MATERIALIZED VIEW", "DOMAIN", "OPERATOR", "CAST", "LANGUAGE", "TRANSFORM":
+		return ChangedCode
+	}
+	return ChangedSchema
+}
