@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"sluice/internal/config"
+	"sluice/internal/logbuf"
 	"sluice/internal/memnet"
 	"sluice/internal/pgscript"
 	"sluice/proxy"
@@ -45,26 +44,8 @@ type harness struct {
 	network  *memnet.Network
 	postgres *pgscript.Server
 	srv      *proxy.Server
-	log      *logBuffer
-	json     *logBuffer // the same
-}
-
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex // guards below
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log      *logbuf.Buffer
+	json     *logbuf.Buffer // the same
 }
 
 // settings is a configuration as most tests want it: everybody is trusted, and the code of the database too.
@@ -96,7 +77,7 @@ func newHarness(t *testing.T, o pgscript.Options, ch change) *harness {
 // newHarnessOn is newHarness with another way to Postgres.
 func newHarnessOn(t *testing.T, o pgscript.Options, ch change, dial func(n *memnet.Network) dialFunc) *harness {
 	t.Helper()
-	h := &harness{t: t, network: memnet.New(), log: &logBuffer{}, json: &logBuffer{}}
+	h := &harness{t: t, network: memnet.New(), log: &logbuf.Buffer{}, json: &logbuf.Buffer{}}
 	h.postgres = pgscript.Serve(h.network.Listen(postgresAddress), o)
 	t.Cleanup(h.postgres.Close)
 	debug := &slog.HandlerOptions{Level: slog.LevelDebug}

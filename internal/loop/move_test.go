@@ -14,25 +14,33 @@ import (
 // nomad is an echo that leaves for the other loop whenever it has read something and may leave.
 type nomad struct {
 	echo
-	loops [2]*Loop
-	at    int
-	moves int
+	loops   [2]*Loop
+	at      int
+	leaving bool
+	moves   int
 }
 
 func (n *nomad) Readable() {
 	n.echo.Readable()
-	n.conn.loop.Post(n.leave)
+	n.leaveSoon()
 }
 
 func (n *nomad) Drained() {
 	n.echo.Drained()
-	n.conn.loop.Post(n.leave)
+	n.leaveSoon()
+}
+
+// leaveSoon posts leave once at a time: one that is run after another has taken the connection away would look at it from
+// a loop that it does not belong to.
+func (n *nomad) leaveSoon() {
+	if !n.leaving {
+		n.leaving = true
+		n.conn.loop.Post(n.leave)
+	}
 }
 
 func (n *nomad) leave() {
-	if n.conn.loop != n.loops[n.at] {
-		return
-	}
+	n.leaving = false
 	n.at = 1 - n.at
 	if !n.conn.Move(n.loops[n.at], func() { n.moves++ }) {
 		n.at = 1 - n.at

@@ -1,7 +1,6 @@
 package drivers
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,13 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"sluice/internal/config"
+	"sluice/internal/logbuf"
 	"sluice/internal/throwawaypg"
 	"sluice/proxy"
 )
@@ -48,7 +47,7 @@ type sluice struct {
 	server  *proxy.Server
 	address map[string]string // by mode
 	caFile  string            // what signed Sluice's certificate
-	log     lockedBuffer
+	log     logbuf.Buffer
 }
 
 // The transaction port has fewer backends than the scripts of a driver have connections at times: they share them.
@@ -162,22 +161,4 @@ func (s *sluice) awaitNoClients(t *testing.T) {
 		case <-tick.C:
 		}
 	}
-}
-
-// lockedBuffer keeps what is logged.
-type lockedBuffer struct {
-	mu  sync.Mutex // guards below
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

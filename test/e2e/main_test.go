@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"sluice/internal/config"
+	"sluice/internal/logbuf"
 	"sluice/internal/throwawaypg"
 	"sluice/proxy"
 )
@@ -77,7 +78,7 @@ type rig struct {
 	dir  string
 	pg   *throwawaypg.Cluster
 	addr map[string]string // by mode
-	logs *logBuffer
+	logs *logbuf.Buffer
 }
 
 // base is the configuration of most tests; extra lines go into the tenant.
@@ -114,7 +115,7 @@ func start(t *testing.T, pg *throwawaypg.Cluster, yaml string) *rig {
 
 func startConfig(t *testing.T, pg *throwawaypg.Cluster, cfg *config.Config) *rig {
 	t.Helper()
-	r := &rig{t: t, pg: pg, addr: make(map[string]string), logs: &logBuffer{}}
+	r := &rig{t: t, pg: pg, addr: make(map[string]string), logs: &logbuf.Buffer{}}
 	srv, err := proxy.New(cfg, proxy.Options{
 		Log: slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Version: "test", Loops: 3,
 	})

@@ -50,7 +50,7 @@ roles:
 	}
 	r.exec(speaker, "NOTIFY everybody, 'hello'")
 	clients.wantSaid(fmt.Sprint(manyListeners, " heard hello"))
-	if grown := heapInUse() - heap - int64(r.logs.capacity()); grown > manyListeners*listenerBytes {
+	if grown := heapInUse() - heap - int64(r.logs.Cap()); grown > manyListeners*listenerBytes {
 		t.Errorf("%d bytes are kept for each client that listens, want at most %d", grown/manyListeners, listenerBytes)
 	} else {
 		t.Logf("%d bytes for each client", grown/manyListeners)

@@ -115,7 +115,7 @@ func TestTenThousandSilentConnectionsHurtNobody(t *testing.T) {
 			return strings.Count(r.logs.String(), "reason=crowded_out") >= left
 		})
 	}
-	grown := footprint() - before - int64(r.logs.buf.Cap())
+	grown := footprint() - before - int64(r.logs.Cap())
 	if most := int64(n * silentClientBytes); grown > most {
 		t.Errorf("%d silent connections take %d KiB, want at most %d", n, grown>>10, most>>10)
 	}

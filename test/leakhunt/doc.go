@@ -7,10 +7,12 @@
 // crossed from another is recognised. What was multiplexed is printed with each run (report.go): a run in which sessions
 // are mostly pinned fails.
 //
-// Differences that are known, and kept out of it: a statement whose text Postgres folds when it parses it, such as a literal of a
-// timestamp, is folded under the settings of when it is run; an application_name that is set to nothing is that of the client's
-// start, and one that is reset where the session is pinned to its end is nothing; temp_buffers cannot be set on a backend that
-// has had temporary tables of anybody; the source of a setting is not kept where its value is the default; a custom setting
-// once defined is empty instead of NULL after RESET; currval and lastval may say that there is no number (55000) the first
-// time that a session asks for one of an earlier transaction.
+// Differences that are known, and kept out of it: a statement whose text Postgres folds when it parses it, such as a
+// literal of a timestamp, is folded under the settings of when it is run; an application_name that is set to nothing is
+// that of the client's start, and one that is reset where the session is pinned to its end is nothing; temp_buffers
+// cannot be set on a backend that has had temporary tables of anybody; the source of a setting is not kept where its
+// value is the default; a custom setting once defined is empty instead of NULL after RESET; the schema pg_temp may be
+// missing (3F000) where a session of Postgres that had temporary objects once says that there is no such function in it
+// (42883); currval and lastval may say that there is no number (55000) the first time that a session asks for one of an
+// earlier transaction.
 package leakhunt

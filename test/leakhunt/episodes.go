@@ -273,7 +273,8 @@ func (c *client) makesTemporary() error {
 	case 1:
 		return c.tx("BEGIN", create, "ROLLBACK")
 	case 2:
-		return c.holding([]string{"CREATE FUNCTION pg_temp." + name + "() RETURNS text LANGUAGE sql AS 'SELECT ''" + c.mark() + "'''"},
+		create = "CREATE FUNCTION pg_temp." + name + "() RETURNS text LANGUAGE sql AS 'SELECT ''" + c.mark() + "'''"
+		return c.holding([]string{"SET default_transaction_read_only = off", create},
 			"SELECT pg_temp."+name+"()", "DROP FUNCTION pg_temp."+name+"()")
 	case 3:
 		return c.holding([]string{"SET search_path = pg_temp, public", "CREATE TABLE " + name + " AS SELECT '" + c.mark() + "' AS v"},

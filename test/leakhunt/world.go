@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"sluice/internal/config"
+	"sluice/internal/logbuf"
 	"sluice/internal/throwawaypg"
 	"sluice/proxy"
 )
@@ -50,7 +51,7 @@ type world struct {
 	pg      *throwawaypg.Cluster
 	srv     *proxy.Server
 	address string
-	log     *logBuffer
+	log     *logbuf.Buffer
 	seed    uint64
 	stop    context.CancelCauseFunc // ends the hunt
 
@@ -60,7 +61,7 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64, stop context.CancelCauseFunc) *world {
 	t.Helper()
-	w := &world{t: t, seed: seed, stop: stop, log: &logBuffer{}, counts: make(map[string]int)}
+	w := &world{t: t, seed: seed, stop: stop, log: &logbuf.Buffer{}, counts: make(map[string]int)}
 	w.pg = throwawaypg.MustStart(t, throwawaypg.Options{Settings: map[string]string{
 		"max_connections": "100", "fsync": "off", "log_min_messages": "panic",
 	}})

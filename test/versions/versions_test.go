@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"sluice/internal/config"
+	"sluice/internal/logbuf"
 	"sluice/internal/throwawaypg"
 	"sluice/proxy"
 	"sluice/test/parity"
@@ -160,7 +161,7 @@ tenants:
 `, pg.Port(), backend, auth), 0o600))
 	cfg, err := config.Load(path)
 	must(t, err)
-	log := &lockedBuffer{}
+	log := &logbuf.Buffer{}
 	srv, err = proxy.New(cfg, proxy.Options{Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})), Version: "test"})
 	must(t, err)
 	served := make(chan error, 1)
