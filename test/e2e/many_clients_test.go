@@ -69,9 +69,7 @@ func soak(t *testing.T, r *rig) {
 	ctx, cancel := context.WithTimeout(context.Background(), soakTimeout)
 	defer cancel()
 	clients := r.connectMany(ctx)
-	if got := r.srv.Totals().Clients; got != manyClients {
-		t.Errorf("%d clients are connected, want %d", got, manyClients)
-	}
+	r.eventually("all clients are counted", func() bool { return r.srv.Totals().Clients == manyClients })
 	each(clients, manyClients, func(c *manyClient) { c.run(ctx, t) })
 	each(clients, loginsAtOnce, func(c *manyClient) { _ = c.conn.Close(ctx) })
 }
