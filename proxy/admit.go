@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/internal/loop"
 	"sluice/internal/wire"
 	"sluice/netpolicy"
 )
@@ -53,7 +54,9 @@ func (s *Server) admit(nc net.Conn, ln *listener) {
 	defer s.workers.Done()
 	c := ln.cfg()
 	a := &admission{srv: s, state: s.state.Load(), nc: nc, ln: ln}
-	a.facts = facts{id: s.nextID.Add(1), listener: c.Name, mode: string(c.Mode), began: time.Now()}
+	a.facts = facts{
+		id: s.nextID.Add(1), began: loop.At(time.Now()), destination: &destination{listener: c.Name, mode: string(c.Mode)},
+	}
 	defer a.settle()
 	defer func() {
 		if v := recover(); v != nil {
@@ -219,7 +222,7 @@ func (a *admission) refuse(e *endError) {
 	}
 	a.srv.metrics.Refused(a.tenant, a.mode, e.reason.String())
 	a.srv.audit.refusal(&a.facts, e)
-	a.srv.logEnd(&a.facts, e, time.Since(a.began))
+	a.srv.logEnd(&a.facts, e, a.began.Until(time.Now()))
 	response := e.response()
 	if response == nil {
 		_ = a.nc.Close()

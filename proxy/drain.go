@@ -39,7 +39,7 @@ func (s *Server) beginDrain() bool {
 
 // endFreeSessions has all sessions of the shard end at their next free moment.
 func (sh *shard) endFreeSessions() {
-	for s := range sh.sessions {
+	for s := range sh.sessions.All() {
 		s.endWhenFree(&endError{reason: ReasonShutdown})
 	}
 }
@@ -102,7 +102,7 @@ func (s *Server) finish() {
 
 // endAllSessions ends all sessions of the shard, wherever they are, and closes its pools.
 func (sh *shard) endAllSessions() {
-	for s := range sh.sessions {
+	for s := range sh.sessions.All() {
 		s.endNow()
 	}
 	for l := range sh.lanes {
@@ -165,7 +165,7 @@ func (t *tenant) drop(l *lane) {
 	t.mu.Unlock()
 	l.loop.Post(func() {
 		l.dropped = true
-		for s := range l.sessions {
+		for s := range l.sessions.All() {
 			if s.lane == l {
 				s.endWhenFree(&endError{reason: ReasonPolicyRevoked, message: databaseMoved})
 			}

@@ -2,8 +2,8 @@ package proxy
 
 import (
 	"net/netip"
-	"time"
 
+	"sluice/internal/loop"
 	"sluice/netpolicy"
 )
 
@@ -12,16 +12,21 @@ type facts struct {
 	id          uint64
 	addr        netip.AddrPort  // zero for a Unix socket
 	balancer    *netip.AddrPort // that stands in front and has told addr; nil: none
+	application string
+	began       loop.Instant
 	unix        bool
 	veiled      bool // behind a balancer that does not tell: addr is the balancer's
-	listener    string
-	mode        string
-	tenant      string
-	role        string
-	database    string
-	application string
 	tls         bool
-	began       time.Time
+	*destination
+}
+
+// destination is where a client wants to go. Sessions of a lane share theirs.
+type destination struct {
+	listener string
+	mode     string
+	tenant   string
+	role     string
+	database string
 }
 
 func (f *facts) peer() netpolicy.Peer {

@@ -65,7 +65,7 @@ func (l *lane) holders() []holder {
 			}
 			h.state = s.holding()
 			if h.state != holdsPinned {
-				h.age = now.Sub(s.since)
+				h.age = s.since.Until(now)
 			}
 		}
 		all[i] = h

@@ -29,7 +29,7 @@ func (s *session) granted(b *pool.Backend, err error) {
 		}
 		return
 	}
-	s.lane.traffic.Waits.Observe(s.lane.loop.Now().Sub(s.since))
+	s.lane.traffic.Waits.Observe(s.since.Until(s.lane.loop.Now()))
 	if err != nil {
 		s.end(describe(err))
 		return
@@ -145,7 +145,7 @@ func (s *session) gone() {
 	s.timer.Stop()
 	s.m.Close()
 	s.lane.dropBaseline(s.base)
-	delete(s.lane.sessions, s)
+	s.lane.sessions.Remove(s)
 	s.lane.tenant.done(s.lane)
 }
 
@@ -253,7 +253,7 @@ func (s *session) account(e *endError) {
 	srv.cancels.remove(s)
 	srv.caps.leave(&s.facts)
 	srv.history.note(&s.facts, time.Now())
-	srv.logEnd(&s.facts, e, time.Since(s.began))
+	srv.logEnd(&s.facts, e, s.began.Until(time.Now()))
 }
 
 // cancelQuery does what a cancel request asks for: it cancels what runs, or takes the session out of the line. done is

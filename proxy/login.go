@@ -168,6 +168,7 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 		return &endError{reason: ReasonPolicyRevoked}
 	}
 	s := &session{facts: a.facts, lane: l, target: a.target(ts, st, cred)}
+	s.destination = l.destination(a.destination)
 	first, e := s.firstLease(ctx, ts.cfg.PoolWaitTimeout)
 	if e != nil {
 		ts.tenant.done(s.lane)

@@ -54,7 +54,7 @@ func (s *session) moveTo(to *lane) bool {
 		s.life.Stop()
 	}
 	from.dropBaseline(s.base)
-	delete(from.sessions, s)
+	from.sessions.Remove(s)
 	from.traffic.Clients--
 	if s.tls {
 		from.traffic.TLSClients--
@@ -75,7 +75,7 @@ func (s *session) moveTo(to *lane) bool {
 func (s *session) arrive(t *trip) {
 	srv := t.srv
 	l := srv.cancels.laneOf(s)
-	l.sessions[s] = struct{}{}
+	l.sessions.Add(s)
 	l.traffic.Clients++
 	if s.tls {
 		l.traffic.TLSClients++
@@ -93,7 +93,7 @@ func (s *session) arrive(t *trip) {
 		l.loop.Start(s.life, t.life, s.outlived)
 	}
 	if d := s.timeout(); d > 0 {
-		l.loop.Start(&s.timer, coarse(d-l.loop.Now().Sub(s.since), d), s.timedOut)
+		l.loop.Start(&s.timer, coarse(d-s.since.Until(l.loop.Now()), d), s.timedOut)
 	}
 	switch {
 	case srv.ctx.Err() != nil:

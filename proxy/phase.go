@@ -1,6 +1,10 @@
 package proxy
 
-import "time"
+import (
+	"time"
+
+	"sluice/internal/loop"
+)
 
 // phase is what a session does, as its timeouts and the numbers that are shown see it.
 type phase uint8
@@ -40,7 +44,7 @@ func (s *session) setPhase(p phase) {
 	switch s.phase {
 	case phaseActive:
 		t.Working--
-		t.QueryTime.Observe(now.Sub(s.since))
+		t.QueryTime.Observe(s.since.Until(now))
 	case phaseInBlock:
 		t.InBlock--
 	}
@@ -48,16 +52,16 @@ func (s *session) setPhase(p phase) {
 	case phaseActive:
 		t.Working++
 		if s.blockSince.IsZero() {
-			s.blockSince = now
+			s.blockSince = loop.At(now)
 		}
 	case phaseInBlock:
 		t.InBlock++
 	}
 	if (p == phaseIdle || p == numPhases) && !s.blockSince.IsZero() {
-		t.TransactionTime.Observe(now.Sub(s.blockSince))
-		s.blockSince = time.Time{}
+		t.TransactionTime.Observe(s.blockSince.Until(now))
+		s.blockSince = 0
 	}
-	s.phase, s.since = p, now
+	s.phase, s.since = p, loop.At(now)
 	s.startTimeout()
 }
 

@@ -100,7 +100,7 @@ func (s *Server) connected() map[netpolicy.Peer]int {
 	for _, sh := range s.shards {
 		here := make(map[netpolicy.Peer]int)
 		sh.loop.Do(func() {
-			for session := range sh.sessions {
+			for session := range sh.sessions.All() {
 				if !session.ended {
 					here[session.peer()]++
 				}

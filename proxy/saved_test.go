@@ -61,7 +61,9 @@ func TestHistoryIsBounded(t *testing.T) {
 	h := newHistory()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	addr := netip.MustParseAddr("10.0.0.0")
-	client := func(addr netip.Addr) *facts { return &facts{addr: netip.AddrPortFrom(addr, 1), role: "r", tenant: "t"} }
+	client := func(addr netip.Addr) *facts {
+		return &facts{addr: netip.AddrPortFrom(addr, 1), destination: &destination{role: "r", tenant: "t"}}
+	}
 	first := client(addr)
 	h.note(first, now)
 	for range maxHistory {
@@ -79,7 +81,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	if got := all[len(all)-1].peer.Addr.String(); got != "10.0.0.2" {
 		t.Errorf("the first seen is %s, want 10.0.0.2", got)
 	}
-	h.note(&facts{unix: true}, now)
+	h.note(&facts{unix: true, destination: new(destination)}, now)
 	if got := len(h.all()); got != maxHistory {
 		t.Errorf("a client on a Unix socket is remembered")
 	}

@@ -31,33 +31,38 @@ type session struct {
 	target *backend.Target
 	client *loop.Conn
 	m      relay.Machine
-	pid    uint32   // for cancelling, as keyLen
-	keyLen uint8    // and the length of its key
 	chain  *session // with the same pid; guarded by cancels.mu
+	pid    uint32   // for cancelling, as keyLen
+	place  int32    // among the sessions of the shard
+	keyLen uint8    // of the key for cancelling
+
+	phase   phase
+	leaving bool // the client has said goodbye; what it sent before runs to its end
+	deaf    bool // leaving, and it does not read: it is sent nothing more
+	ended   bool // the client is gone, and counted
+	broken  bool // the backend cannot be understood any more
 
 	held    []byte     // of the client, not taken by the machine yet
 	next    relay.Next // what held waits for
 	bc      *backendConn
 	waiter  pool.Waiter
-	leaving bool      // the client has said goodbye; what it sent before runs to its end
-	deaf    bool      // leaving, and it does not read: it is sent nothing more
-	ended   bool      // the client is gone, and counted
 	verdict *endError // to end with at the next free moment
-	broken  bool      // the backend cannot be understood any more
 	vacancy *vacancy  // nil: its statement needs none
 
-	phase      phase
-	since      time.Time // of the phase
-	blockSince time.Time // of the transaction; zero: none
+	since      loop.Instant // of the phase
+	blockSince loop.Instant // of the transaction; zero: none
 	timer      loop.Timer
 	life       *loop.Timer // nil: it may live as long as it likes
 	pin        *pin        // nil: it gives its backend back behind each transaction
 	hearing    *hearing    // nil: no hub listens for it
 }
 
+// Place implements bag.Member.
+func (s *session) Place() *int32 { return &s.place }
+
 // start makes the session live on its loop, with what its login has got.
 func (s *session) start(nc net.Conn, first lease) {
-	s.lane.sessions[s] = struct{}{}
+	s.lane.sessions.Add(s)
 	if s.base == nil { // the login had nothing to learn
 		s.enter(first.key)
 	}
@@ -81,7 +86,7 @@ func (s *session) start(nc net.Conn, first lease) {
 	if bc != nil {
 		s.attach(bc)
 	}
-	s.since = s.lane.loop.Now()
+	s.since = loop.At(s.lane.loop.Now())
 	if d := s.lane.settings.timeouts.ClientLifetime; d > 0 {
 		s.life = new(loop.Timer)
 		s.lane.loop.Start(s.life, d, s.outlived)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/backend"
+	"sluice/internal/bag"
 	"sluice/internal/loop"
 	"sluice/internal/relay"
 	"sluice/pool"
@@ -24,7 +25,7 @@ type shard struct {
 	heat  heat
 
 	lanes    map[*lane]struct{}
-	sessions map[*session]struct{}
+	sessions bag.Bag[*session]
 	ears     map[*hub]*ear
 
 	// Lent for one turn.
@@ -32,7 +33,7 @@ type shard struct {
 }
 
 func newShard(srv *Server, kind loop.Kind) (*shard, error) {
-	sh := &shard{srv: srv, lanes: make(map[*lane]struct{}), sessions: make(map[*session]struct{}), ears: make(map[*hub]*ear)}
+	sh := &shard{srv: srv, lanes: make(map[*lane]struct{}), ears: make(map[*hub]*ear)}
 	var err error
 	if sh.loop, err = loop.New(kind, sh.panicked); err != nil {
 		return nil, err
@@ -71,6 +72,7 @@ type lane struct {
 
 	// What logins may read anywhere, written on the loop.
 	greetings sync.Map                 // []wire.Param that clients are greeted with, by key of the baseline
+	shared    sync.Map                 // *destination of all sessions, by listener
 	cred      atomic.Pointer[[32]byte] // fingerprint of the credential of the last login
 
 	// Guarded by tenant.mu.
@@ -106,6 +108,12 @@ type lane struct {
 	reported  time.Time            // when it was logged last who holds the backends
 }
 
+// destination returns d, or one that is equal: the same for all sessions of the lane that come from one listener.
+func (l *lane) destination(d *destination) *destination {
+	shared, _ := l.shared.LoadOrStore(d.listener, d)
+	return shared.(*destination)
+}
+
 // tryRemove forgets a lane that nobody uses and that has no backends.
 func (l *lane) tryRemove() {
 	s := l.pool.Stats()
@@ -126,7 +134,7 @@ func (l *lane) tryRemove() {
 // recheck holds the sessions against a new policy: those that it denies end at their next free moment. The others get
 // its limits with their lane.
 func (sh *shard) recheck() {
-	for s := range sh.sessions {
+	for s := range sh.sessions.All() {
 		s.checkPolicy()
 	}
 }

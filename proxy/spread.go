@@ -142,7 +142,7 @@ func (l *lane) even() {
 		return
 	}
 	to, n := l.tenant.excess(l)
-	for s := range l.sessions {
+	for s := range l.sessions.All() {
 		if n <= 0 {
 			return
 		}

@@ -48,9 +48,13 @@ type Conn struct {
 	shutting bool // Shutdown was called: the handler hears nothing more
 	done     bool // nothing comes any more: the end, or an error, has been read
 	turn     uint32
-	spent    int    // bytes that were read in turn
+	spent    int32  // bytes that were read in turn
+	place    int32  // among the loop's connections
 	linger   *Timer // of Shutdown
 }
+
+// Place implements bag.Member.
+func (c *Conn) Place() *int32 { return &c.place }
 
 // transport is how bytes come and go: on a descriptor that the loop polls itself, or by goroutines.
 type transport interface {
@@ -75,7 +79,7 @@ func (l *Loop) Adopt(nc net.Conn, h Handler) *Conn {
 		nc = s.inner
 	}
 	c := &Conn{loop: l, handler: h}
-	l.conns[c] = struct{}{}
+	l.conns.Add(c)
 	if c.t = l.adoptPolled(nc, c); c.t == nil {
 		c.t = newGoConn(nc, c)
 	}
@@ -93,7 +97,7 @@ func (c *Conn) Move(to *Loop, arrived func()) bool {
 		return false
 	}
 	from, t := c.loop, c.t
-	delete(from.conns, c)
+	from.conns.Remove(c)
 	t.leave()
 	if to.Post(func() { c.arrive(to, arrived) }) {
 		t.left(to)
@@ -111,7 +115,7 @@ func (c *Conn) Movable() bool {
 func (c *Conn) arrive(at *Loop, arrived func()) {
 	c.loop = at
 	c.turn = at.turnNo - 1
-	at.conns[c] = struct{}{}
+	at.conns.Add(c)
 	c.t.arrive()
 	arrived()
 	if !c.closed && c.t.buffered() {
@@ -137,7 +141,7 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 		return 0, ErrAgain
 	}
 	n, err = c.t.read(p)
-	c.spent += n
+	c.spent += int32(n)
 	c.done = c.done || err != nil && !errors.Is(err, ErrAgain)
 	return n, err
 }
@@ -178,7 +182,7 @@ func (c *Conn) Close() {
 	if c.linger != nil {
 		c.linger.Stop()
 	}
-	delete(c.loop.conns, c)
+	c.loop.conns.Remove(c)
 	c.t.close()
 }
 

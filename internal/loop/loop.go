@@ -13,6 +13,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"sluice/internal/bag"
 )
 
 // BufferSize is the size of the buffer that a loop lends to its handlers.
@@ -40,7 +42,7 @@ type Loop struct {
 	ready     []*Conn // to be told in the next turn that they can read
 	lastReady []*Conn
 	stop      bool
-	conns     map[*Conn]struct{}
+	conns     bag.Bag[*Conn]
 	timers    map[time.Duration]*timerList
 	lists     []*timerList // the same, for going through
 }
@@ -63,7 +65,6 @@ func New(kind Kind, panicked func(v any, stack []byte)) (*Loop, error) {
 		stopped:  make(chan struct{}),
 		now:      time.Now(),
 		buf:      make([]byte, BufferSize),
-		conns:    make(map[*Conn]struct{}),
 		timers:   make(map[time.Duration]*timerList),
 	}
 	if kind == Portable {
@@ -86,7 +87,7 @@ func (l *Loop) Run() {
 	l.mu.Lock()
 	l.ended = true
 	l.mu.Unlock()
-	for c := range l.conns {
+	for c := range l.conns.All() {
 		c.Close()
 	}
 	l.helpers.Wait()
@@ -182,7 +183,7 @@ func (l *Loop) Post(f func()) bool {
 
 // Unsent returns how many bytes its connections have not handed to the network yet. To be called on the loop.
 func (l *Loop) Unsent() (n int) {
-	for c := range l.conns {
+	for c := range l.conns.All() {
 		n += c.Unsent()
 	}
 	return n

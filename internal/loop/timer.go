@@ -6,7 +6,7 @@ import "time"
 // Timers of the same duration stand in one list in the order of their start, so starting and stopping cost next to nothing.
 type Timer struct {
 	prev, next *Timer
-	at         time.Time
+	at         Instant
 	f          func()
 }
 
@@ -30,7 +30,7 @@ func (l *Loop) Start(t *Timer, d time.Duration, f func()) {
 		l.timers[d] = list
 		l.lists = append(l.lists, list)
 	}
-	t.at, t.f = l.now.Add(d), f
+	t.at, t.f = At(l.now.Add(d)), f
 	last := list.root.prev
 	t.prev, t.next = last, &list.root
 	last.next, list.root.prev = t, t
@@ -50,7 +50,7 @@ func (t *Timer) Left(l *Loop) time.Duration {
 	if !t.Running() {
 		return 0
 	}
-	return max(t.at.Sub(l.now), 0)
+	return max(-t.at.Until(l.now), 0)
 }
 
 // Running reports whether t has been started and has neither fired nor been stopped.
@@ -75,14 +75,14 @@ func (l *Loop) untilNextTimeout() time.Duration {
 			i--
 			continue
 		}
-		wait = min(wait, first.at.Sub(l.now))
+		wait = min(wait, -first.at.Until(l.now))
 	}
 	return max(wait, 0)
 }
 
 func (l *Loop) fireTimers() {
 	for _, list := range l.lists {
-		for t := list.root.next; t != &list.root && !t.at.After(l.now); t = list.root.next {
+		for t := list.root.next; t != &list.root && t.at.Until(l.now) >= 0; t = list.root.next {
 			f := t.f
 			t.Stop()
 			l.guard(f)
