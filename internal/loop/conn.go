@@ -42,16 +42,17 @@ type Conn struct {
 	handler Handler
 	t       transport
 
-	paused   bool // the handler does not want to be told that it can read
-	closed   bool
-	queued   bool // in the loop's ready list
-	shutting bool // Shutdown was called: the handler hears nothing more
-	done     bool // nothing comes any more: the end, or an error, has been read
-	turn     uint32
-	spent    int32  // bytes that were read in turn
-	place    int32  // among the loop's connections
-	linger   *Timer // of Shutdown
+	paused bool // the handler does not want to be told that it can read
+	closed bool
+	queued bool // in the loop's ready list
+	done   bool // nothing comes any more: the end, or an error, has been read
+	turn   uint32
+	spent  int32  // bytes that were read in turn
+	place  int32  // among the loop's connections
+	linger *Timer // of Shutdown, after which the handler hears nothing more
 }
+
+func (c *Conn) shutting() bool { return c.linger != nil }
 
 // Place implements bag.Member.
 func (c *Conn) Place() *int32 { return &c.place }
@@ -109,7 +110,7 @@ func (c *Conn) Move(to *Loop, arrived func()) bool {
 
 // Movable reports whether c can leave its loop now.
 func (c *Conn) Movable() bool {
-	return !c.closed && !c.shutting && !c.done && !c.queued && c.t.unsent() == 0 && c.t.failed() == nil && !c.t.buffered()
+	return !c.closed && !c.shutting() && !c.done && !c.queued && c.t.unsent() == 0 && c.t.failed() == nil && !c.t.buffered()
 }
 
 func (c *Conn) arrive(at *Loop, arrived func()) {
@@ -162,7 +163,7 @@ func (c *Conn) Want(read bool) {
 // Write sends p, or queues what the network does not take now, of which it makes a copy. An error is told by Read. After
 // Shutdown it does nothing.
 func (c *Conn) Write(p []byte) {
-	if len(p) > 0 && !c.closed && !c.shutting {
+	if len(p) > 0 && !c.closed && !c.shutting() {
 		c.t.write(p)
 	}
 }
@@ -190,10 +191,10 @@ func (c *Conn) Close() {
 // ShutdownTimeout: closing before the peer has read would take the last message away from it. The handler hears nothing
 // more.
 func (c *Conn) Shutdown() {
-	if c.closed || c.shutting {
+	if c.closed || c.shutting() {
 		return
 	}
-	c.shutting, c.linger = true, new(Timer)
+	c.linger = new(Timer)
 	c.loop.Start(c.linger, ShutdownTimeout, c.Close)
 	c.Want(true)
 	if c.t.unsent() == 0 {
@@ -214,7 +215,7 @@ func (c *Conn) finish() {
 func (c *Conn) readable() {
 	switch {
 	case c.closed:
-	case c.shutting:
+	case c.shutting():
 		c.drop()
 	case !c.paused || c.t.failed() != nil:
 		defer c.recover()
@@ -226,7 +227,7 @@ func (c *Conn) readable() {
 func (c *Conn) drained() {
 	switch {
 	case c.closed || c.t.unsent() > 0: // old news
-	case c.shutting:
+	case c.shutting():
 		c.finish()
 	default:
 		defer c.recover()

@@ -20,8 +20,13 @@ type pollConn struct {
 	hasInput   bool   // a read may find something
 	ended      bool   // the end, or an error, has been read
 	hung       bool   // it has left epoll: the peer hung up while nobody read
-	out        []byte // unsent
-	writeErr   error
+	late       *late  // nil: nothing is unsent, and writing has not failed
+}
+
+// late is what a connection could not write at once, which most can.
+type late struct {
+	out []byte
+	err error // why nothing can be written any more
 }
 
 // take gives t a descriptor of the socket. On an error nothing has changed.
@@ -51,7 +56,7 @@ func (t *pollConn) ready(events uint32) {
 		return
 	}
 	t.hasInput = true
-	if t.ended || t.writeErr != nil || t.c.paused && !t.c.shutting {
+	if t.ended || t.failed() != nil || t.c.paused && !t.c.shutting() {
 		t.pause(events)
 		return
 	}
@@ -78,14 +83,14 @@ func (t *pollConn) resume() {
 		return
 	}
 	events := uint32(unix.EPOLLIN | unix.EPOLLRDHUP)
-	if len(t.out) > 0 {
+	if t.unsent() > 0 {
 		events |= unix.EPOLLOUT
 	}
 	_ = t.ask(op, events)
 }
 
 // buffered: epoll reports again and again what the socket holds, but not why writing has failed.
-func (t *pollConn) buffered() bool { return t.writeErr != nil && !t.ended }
+func (t *pollConn) buffered() bool { return t.failed() != nil && !t.ended }
 
 // read reads once. A short read means that there is no more now: the next one is not tried before epoll reports it.
 func (t *pollConn) read(p []byte) (n int, err error) {
@@ -115,24 +120,27 @@ func (t *pollConn) read(p []byte) (n int, err error) {
 
 // nothing is the answer when there is no input.
 func (t *pollConn) nothing() error {
-	if t.writeErr == nil {
+	if t.failed() == nil {
 		return ErrAgain
 	}
 	t.ended = true
-	return t.writeErr
+	return t.failed()
 }
 
 func (t *pollConn) write(p []byte) {
-	if len(p) == 0 || t.writeErr != nil {
+	if len(p) == 0 || t.failed() != nil {
 		return
 	}
-	if len(t.out) == 0 {
+	if t.unsent() == 0 {
 		p = p[t.send(p):]
 	}
-	if len(p) == 0 || t.writeErr != nil {
+	if len(p) == 0 || t.failed() != nil {
 		return
 	}
-	t.out = append(t.out, p...)
+	if t.late == nil {
+		t.late = new(late)
+	}
+	t.late.out = append(t.late.out, p...)
 	if !t.hung && t.interest&unix.EPOLLOUT == 0 {
 		_ = t.ask(unix.EPOLL_CTL_MOD, t.interest|unix.EPOLLOUT)
 	}
@@ -157,29 +165,40 @@ func (t *pollConn) send(p []byte) int {
 
 // fail ends writing. The handler is told when it has read what there is to read.
 func (t *pollConn) fail(err error) {
-	t.writeErr, t.out, t.hasInput = err, nil, true
+	t.late, t.hasInput = &late{err: err}, true
 	t.c.loop.enqueue(t.c)
 }
 
 // flush sends what was queued.
 func (t *pollConn) flush() {
-	if len(t.out) == 0 {
+	if t.unsent() == 0 {
 		return
 	}
-	n := t.send(t.out)
-	if t.writeErr != nil {
+	n := t.send(t.late.out)
+	if t.failed() != nil {
 		return
 	}
-	if t.out = t.out[n:]; len(t.out) > 0 {
+	if t.late.out = t.late.out[n:]; t.unsent() > 0 {
 		return
 	}
-	t.out = nil
+	t.late = nil
 	_ = t.ask(unix.EPOLL_CTL_MOD, t.interest&^unix.EPOLLOUT)
 	t.c.drained()
 }
 
-func (t *pollConn) unsent() int   { return len(t.out) }
-func (t *pollConn) failed() error { return t.writeErr }
+func (t *pollConn) unsent() int {
+	if t.late == nil {
+		return 0
+	}
+	return len(t.late.out)
+}
+
+func (t *pollConn) failed() error {
+	if t.late == nil {
+		return nil
+	}
+	return t.late.err
+}
 
 func (t *pollConn) closeWrite() {
 	if unix.Shutdown(t.fd, unix.SHUT_WR) != nil {
@@ -190,7 +209,7 @@ func (t *pollConn) closeWrite() {
 func (t *pollConn) close() {
 	t.p.remove(t)
 	_ = unix.Close(t.fd)
-	t.fd, t.out = -1, nil
+	t.fd, t.late = -1, nil
 }
 
 func (t *pollConn) leave() {

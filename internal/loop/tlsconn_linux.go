@@ -157,14 +157,14 @@ func (t *tlsConn) buffered() bool {
 // write encrypts p and sends the records together.
 func (t *tlsConn) write(p []byte) {
 	s := &t.p.tls
-	for len(p) > 0 && t.writeErr == nil {
+	for len(p) > 0 && t.failed() == nil {
 		n := min(len(p), writeChunk)
 		t.corked = true
 		_, err := t.tc.Write(p[:n])
 		t.corked = false
 		t.pollConn.write(s.out)
 		s.out = s.out[:0]
-		if err != nil && t.writeErr == nil {
+		if err != nil && t.failed() == nil {
 			t.fail(err)
 		}
 		p = p[n:]
@@ -173,17 +173,17 @@ func (t *tlsConn) write(p []byte) {
 
 func (t *tlsConn) closeWrite() {
 	if !t.silent {
-		_ = t.tc.CloseWrite() // an error is in writeErr
+		_ = t.tc.CloseWrite() // an error is in failed
 		t.silent = true
 	}
-	if len(t.out) == 0 {
+	if t.unsent() == 0 {
 		t.pollConn.closeWrite()
 	}
 }
 
 // close says goodbye, if that is still understood.
 func (t *tlsConn) close() {
-	if !t.silent && len(t.out) == 0 && t.writeErr == nil && (t.readErr == nil || errors.Is(t.readErr, io.EOF)) {
+	if !t.silent && t.unsent() == 0 && t.failed() == nil && (t.readErr == nil || errors.Is(t.readErr, io.EOF)) {
 		_ = t.tc.CloseWrite()
 	}
 	t.silent = true
