@@ -199,6 +199,10 @@ func (s *session) terminated() {
 	s.settle()
 }
 
+// saidItAll reports whether neither side has anything to say behind the client's Terminate. With TLS its close_notify may
+// be on its way: a connection that is closed before that is reset.
+func (s *session) saidItAll() bool { return !s.tls && s.client.Unsent() == 0 }
+
 // end ends the session for its client: once, with one reason, which is logged, counted and, if a message boundary allows
 // it, sent. What becomes of the backend is part's business.
 func (s *session) end(e *endError) {
@@ -225,7 +229,7 @@ func (s *session) end(e *endError) {
 		s.lane.traffic.BytesOut += uint64(len(response))
 		s.client.Write(response)
 	}
-	if e.reason == ReasonClientDisconnected {
+	if e.reason == ReasonClientDisconnected || e.reason == ReasonClientTerminated && s.saidItAll() {
 		s.client.Close()
 	} else {
 		s.client.Shutdown()
