@@ -30,7 +30,7 @@ func large(t testing.TB) (Spec, []Peer) {
 	}
 	spec := Spec{
 		Process: Rules{AllowAny: true, Denied: denied},
-		Tenants: []TenantSpec{{Name: "a", Rules: allow(t, "0.0.0.0/0", "::/0"), RequireTLS: true,
+		Tenants: []TenantSpec{{Name: "a", Rules: allow(t, "0.0.0.0/0", "::/0"), TLS: Enforce,
 			Roles:     []RoleSpec{{Name: "r", Rules: Rules{AllowAny: true}, Modes: []string{"session", "transaction"}}},
 			Databases: []DatabaseSpec{{Name: "d", Rules: allow(t, "203.0.113.0/24", "2001:db8::/32")}}}},
 	}

@@ -30,7 +30,7 @@ func Compile(spec Spec, now time.Time) (*Policy, error) {
 
 func (c *compiler) tenant(spec TenantSpec) (*tenant, error) {
 	t := &tenant{
-		requireTLS:          spec.RequireTLS,
+		stage:               spec.TLS,
 		allowOtherRoles:     spec.AllowOtherRoles,
 		allowOtherDatabases: spec.AllowOtherDatabases,
 		roles:               make(map[string]*role, len(spec.Roles)),
@@ -43,7 +43,7 @@ func (c *compiler) tenant(spec TenantSpec) (*tenant, error) {
 		problems = append(problems, within(fmt.Sprintf("roles[%d]", i), add(t.roles, rs.Name, r)))
 	}
 	for i, ds := range spec.Databases {
-		d := new(database)
+		d := &database{stage: ds.TLS}
 		problems = append(problems, within(fmt.Sprintf("database %q", ds.Name), c.compile(&d.addresses, ds.Rules)))
 		problems = append(problems, within(fmt.Sprintf("databases[%d]", i), add(t.databases, ds.Name, d)))
 	}
@@ -51,7 +51,7 @@ func (c *compiler) tenant(spec TenantSpec) (*tenant, error) {
 }
 
 func (c *compiler) role(spec RoleSpec) (*role, error) {
-	r := &role{modes: slices.Clone(spec.Modes)}
+	r := &role{modes: slices.Clone(spec.Modes), stage: spec.TLS}
 	err := c.compile(&r.addresses, spec.Rules)
 	if slices.Contains(spec.Modes, "") {
 		err = errors.Join(err, errors.New("modes: an empty mode"))

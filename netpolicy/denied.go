@@ -37,7 +37,7 @@ type Cause int
 // The causes.
 const (
 	AddressDenied  Cause = iota + 1 // a denied network holds the address, or no allowed one does
-	TLSRequired                     // the tenant wants TLS and the client has none
+	TLSRequired                     // the tenant, role or database wants TLS and the client has none
 	ModeDenied                      // the role may not use the listener's mode
 	RoleDenied                      // the role is not listed and others are not admitted
 	DatabaseDenied                  // the database is not listed and others are not admitted

@@ -31,7 +31,7 @@ func naiveTenant(t TenantSpec, peer Peer) verdict {
 	if !naiveAddr(t.Rules, peer) {
 		return verdict{AddressDenied, LevelTenant}
 	}
-	if t.RequireTLS && !(peer.TLS || peer.Unix) {
+	if t.TLS == Enforce && !(peer.TLS || peer.Unix) {
 		return verdict{TLSRequired, LevelTenant}
 	}
 	r := slices.IndexFunc(t.Roles, func(r RoleSpec) bool { return r.Name == peer.Role })
@@ -40,6 +40,9 @@ func naiveTenant(t TenantSpec, peer Peer) verdict {
 	}
 	if r >= 0 && !naiveAddr(t.Roles[r].Rules, peer) {
 		return verdict{AddressDenied, LevelRole}
+	}
+	if r >= 0 && t.Roles[r].TLS == Enforce && !(peer.TLS || peer.Unix) {
+		return verdict{TLSRequired, LevelRole}
 	}
 	if r >= 0 && len(t.Roles[r].Modes) > 0 && !slices.Contains(t.Roles[r].Modes, peer.Mode) {
 		return verdict{ModeDenied, LevelRole}
@@ -51,7 +54,32 @@ func naiveTenant(t TenantSpec, peer Peer) verdict {
 	if d >= 0 && !naiveAddr(t.Databases[d].Rules, peer) {
 		return verdict{AddressDenied, LevelDatabase}
 	}
+	if d >= 0 && t.Databases[d].TLS == Enforce && !(peer.TLS || peer.Unix) {
+		return verdict{TLSRequired, LevelDatabase}
+	}
 	return verdict{}
+}
+
+// naiveStage looks for everything that concerns peer.
+func naiveStage(spec Spec, peer Peer) Stage {
+	for _, t := range spec.Tenants {
+		if t.Name != peer.Tenant {
+			continue
+		}
+		strictest := t.TLS
+		for _, r := range t.Roles {
+			if r.Name == peer.Role && r.TLS > strictest {
+				strictest = r.TLS
+			}
+		}
+		for _, d := range t.Databases {
+			if d.Name == peer.Database && d.TLS > strictest {
+				strictest = d.TLS
+			}
+		}
+		return strictest
+	}
+	return Enforce
 }
 
 func naiveAddr(r Rules, peer Peer) bool {
@@ -153,23 +181,26 @@ func (d *dice) rules() Rules {
 	return Rules{Allowed: append(d.networks(), d.networks()...), Denied: d.networks()}
 }
 
+// stage is hardly ever the strictest, so that other rules are met too.
+func (d *dice) stage() Stage { return []Stage{Observe, Warn, Observe, Enforce, Warn}[d.roll(5)] }
+
 func (d *dice) spec() Spec {
 	spec := Spec{Process: Rules{AllowAny: true}}
 	if d.roll(2) == 0 {
 		spec.Process = d.rules()
 	}
 	for i := range d.roll(3) {
-		t := TenantSpec{Name: string(rune('a' + i)), Rules: d.rules(), RequireTLS: d.roll(3) == 0,
+		t := TenantSpec{Name: string(rune('a' + i)), Rules: d.rules(), TLS: d.stage(),
 			AllowOtherRoles: d.roll(2) == 0, AllowOtherDatabases: d.roll(2) == 0}
 		for j := range d.roll(3) {
-			r := RoleSpec{Name: string(rune('a' + j)), Rules: d.rules()}
+			r := RoleSpec{Name: string(rune('a' + j)), Rules: d.rules(), TLS: d.stage()}
 			if d.roll(3) == 0 {
 				r.Modes = []string{d.name()}
 			}
 			t.Roles = append(t.Roles, r)
 		}
 		for j := range d.roll(3) {
-			t.Databases = append(t.Databases, DatabaseSpec{Name: string(rune('a' + j)), Rules: d.rules()})
+			t.Databases = append(t.Databases, DatabaseSpec{Name: string(rune('a' + j)), Rules: d.rules(), TLS: d.stage()})
 		}
 		spec.Tenants = append(spec.Tenants, t)
 	}
@@ -198,6 +229,9 @@ func compare(t *testing.T, data []byte) []verdict {
 		if got := (verdict{cause, level}); got != want {
 			t.Fatalf("Check(%+v) under %+v: got %v, want %v", peer, spec, got, want)
 		}
+		if got := p.Stage(peer); got != naiveStage(spec, peer) {
+			t.Fatalf("Stage(%+v) under %+v: got %v, want %v", peer, spec, got, naiveStage(spec, peer))
+		}
 		peer.Unix = false
 		addrCause, _ := causeOf(t, p.CheckAddr(peer.Addr))
 		if admitted := naiveAddr(spec.Process, peer); (addrCause == 0) != admitted {
@@ -222,7 +256,7 @@ func TestCheckAgreesWithReadingTheSpec(t *testing.T) {
 		}
 	}
 	for _, v := range []verdict{{}, {AddressDenied, LevelProcess}, {AddressDenied, LevelTenant}, {AddressDenied, LevelRole},
-		{AddressDenied, LevelDatabase}, {TLSRequired, LevelTenant}, {RoleDenied, LevelTenant}, {DatabaseDenied, LevelTenant},
+		{AddressDenied, LevelDatabase}, {TLSRequired, LevelTenant}, {TLSRequired, LevelRole}, {TLSRequired, LevelDatabase}, {RoleDenied, LevelTenant}, {DatabaseDenied, LevelTenant},
 		{ModeDenied, LevelRole}, {UnknownTenant, LevelProcess}} {
 		if seen[v] == 0 {
 			t.Errorf("no random client met %v: the test proves nothing about it", v)

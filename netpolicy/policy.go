@@ -21,7 +21,7 @@ func (p *Policy) Expires() time.Time { return p.expires }
 // Peer is a client that wants to connect, as far as it is known after its start-up message.
 type Peer struct {
 	Addr     netip.Addr // of the client, not of a load balancer in front of it; unused if Unix
-	Unix     bool       // came through a Unix socket: no address rule applies to it, nor does require_tls
+	Unix     bool       // came through a Unix socket: no address rule applies to it, nor does a Stage
 	Tenant   string
 	Role     string // as logged in with; SET ROLE does not count
 	Database string
@@ -31,7 +31,7 @@ type Peer struct {
 
 type tenant struct {
 	addresses
-	requireTLS          bool
+	stage               Stage
 	allowOtherRoles     bool
 	allowOtherDatabases bool
 	roles               map[string]*role
@@ -40,11 +40,13 @@ type tenant struct {
 
 type role struct {
 	addresses
+	stage Stage
 	modes []string // empty: all
 }
 
 type database struct {
 	addresses
+	stage Stage
 }
 
 // CheckAddr asks the rules of the process alone whether a client from addr may speak at all. It is for the moment
@@ -79,8 +81,8 @@ func (p *Policy) Check(peer Peer) error {
 	if !t.admitsPeer(&peer) {
 		return deniedAddress(peer, LevelTenant, &t.addresses)
 	}
-	if t.requireTLS && !peer.TLS && !peer.Unix {
-		return denied(peer, LevelTenant, TLSRequired, "require_tls")
+	if t.stage.denies(&peer) {
+		return denied(peer, LevelTenant, TLSRequired, stageRule)
 	}
 	if err := t.checkRole(&peer); err != nil {
 		return err
@@ -97,6 +99,8 @@ func (t *tenant) checkRole(peer *Peer) error {
 		return denied(*peer, LevelTenant, RoleDenied, "other_roles")
 	case !r.admitsPeer(peer):
 		return deniedAddress(*peer, LevelRole, &r.addresses)
+	case r.stage.denies(peer):
+		return denied(*peer, LevelRole, TLSRequired, stageRule)
 	case len(r.modes) > 0 && !slices.Contains(r.modes, peer.Mode):
 		return denied(*peer, LevelRole, ModeDenied, "modes")
 	}
@@ -112,6 +116,8 @@ func (t *tenant) checkDatabase(peer *Peer) error {
 		return denied(*peer, LevelTenant, DatabaseDenied, "other_databases")
 	case !d.admitsPeer(peer):
 		return deniedAddress(*peer, LevelDatabase, &d.addresses)
+	case d.stage.denies(peer):
+		return denied(*peer, LevelDatabase, TLSRequired, stageRule)
 	}
 	return nil
 }
@@ -120,6 +126,9 @@ func (t *tenant) checkDatabase(peer *Peer) error {
 func (a *addresses) admitsPeer(peer *Peer) bool {
 	return peer.Unix || a.admits(peer.Addr)
 }
+
+// stageRule is the configuration key of a Stage.
+const stageRule = "tls_enforcement"
 
 func deniedAddress(peer Peer, level Level, a *addresses) error {
 	return denied(peer, level, AddressDenied, a.rule(peer.Addr))

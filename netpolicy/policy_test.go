@@ -127,6 +127,46 @@ func TestInvalidAddressIsDeniedEvenWhereAnyIsAllowed(t *testing.T) {
 	}
 }
 
+func TestStrictestStageOfTLSCounts(t *testing.T) {
+	t.Parallel()
+	stages := []Stage{Observe, Warn, Enforce}
+	for _, tenant := range stages {
+		for _, role := range stages {
+			for _, database := range stages {
+				p := mustCompile(t, Spec{Process: Rules{AllowAny: true}, Tenants: []TenantSpec{{
+					Name: "t", Rules: Rules{AllowAny: true}, TLS: tenant, AllowOtherRoles: true, AllowOtherDatabases: true,
+					Roles:     []RoleSpec{{Name: "r", Rules: Rules{AllowAny: true}, TLS: role}},
+					Databases: []DatabaseSpec{{Name: "d", Rules: Rules{AllowAny: true}, TLS: database}},
+				}}})
+				for _, test := range []struct {
+					role, database string
+					want           Stage
+				}{
+					{"r", "d", max(tenant, role, database)}, {"r", "other", max(tenant, role)}, {"other", "d", max(tenant, database)}, {"other", "other", tenant},
+				} {
+					peer := Peer{Addr: netip.MustParseAddr("10.0.0.1"), Tenant: "t", Role: test.role, Database: test.database}
+					cause, _ := causeOf(t, p.Check(peer))
+					if got := p.Stage(peer); got != test.want || (cause == TLSRequired) != (got == Enforce) {
+						t.Errorf("tenant %v, role %v, database %v: %+v has %v and is denied for %v, want %v", tenant, role, database, peer, got, cause, test.want)
+					}
+					withTLS, onSocket := peer, peer
+					withTLS.TLS, onSocket.Unix = true, true
+					for _, exempt := range []Peer{withTLS, onSocket} {
+						if err := p.Check(exempt); err != nil {
+							t.Errorf("%+v: %v", exempt, err)
+						}
+					}
+				}
+			}
+		}
+	}
+	for name, p := range map[string]*Policy{"nil": nil, "zero": {}} {
+		if got := p.Stage(Peer{Tenant: "t"}); got != Enforce {
+			t.Errorf("%s policy: %v, want %v", name, got, Enforce)
+		}
+	}
+}
+
 // layered is a policy in which every level has something to say.
 func layered(t testing.TB) *Policy {
 	t.Helper()
@@ -134,9 +174,9 @@ func layered(t testing.TB) *Policy {
 		Process: Rules{Allowed: prefixes(t, "10.0.0.0/8", "2001:db8::/32"), Denied: prefixes(t, "10.66.0.0/16")},
 		Tenants: []TenantSpec{
 			{
-				Name:       "strict",
-				Rules:      allow(t, "10.0.0.0/9", "192.168.0.0/16"), // the second can never widen the process's list
-				RequireTLS: true,
+				Name:  "strict",
+				Rules: allow(t, "10.0.0.0/9", "192.168.0.0/16"), // the second can never widen the process's list
+				TLS:   Enforce,
 				Roles: []RoleSpec{
 					{Name: "app", Rules: Rules{AllowAny: true}},
 					{Name: "job", Rules: allow(t, "10.1.0.0/16"), Modes: []string{"session"}},

@@ -40,9 +40,9 @@ type Spec struct {
 type TenantSpec struct {
 	Name                string
 	Rules               Rules
-	RequireTLS          bool // Unix sockets are exempt
-	AllowOtherRoles     bool // whether roles that are not in Roles are admitted
-	AllowOtherDatabases bool // whether databases that are not in Databases are admitted
+	TLS                 Stage // Unix sockets are exempt, at each level
+	AllowOtherRoles     bool  // whether roles that are not in Roles are admitted
+	AllowOtherDatabases bool  // whether databases that are not in Databases are admitted
 	Roles               []RoleSpec
 	Databases           []DatabaseSpec
 }
@@ -51,6 +51,7 @@ type TenantSpec struct {
 type RoleSpec struct {
 	Name  string
 	Rules Rules
+	TLS   Stage
 	Modes []string // the listener modes the role may use; empty: all
 }
 
@@ -58,4 +59,5 @@ type RoleSpec struct {
 type DatabaseSpec struct {
 	Name  string
 	Rules Rules
+	TLS   Stage
 }

@@ -141,11 +141,19 @@ func (a *audit) Write(line []byte) (int, error) {
 	return n, err
 }
 
-// login records a client that was let in.
-func (a *audit) login(f *facts, method string) {
-	if a.on() {
-		a.note(auditLogin, append(f.attrs(), logAuthMethod, method)...)
+// recordLogin records a client that was let in.
+func (a *admission) recordLogin(method string) {
+	if !a.srv.audit.on() {
+		return
 	}
+	attrs := append(a.attrs(), logAuthMethod, method)
+	if version, cipher := a.agreed(); version != "" {
+		attrs = append(attrs, logTLSVersion, version, logTLSCipher, cipher)
+	}
+	if cert := a.certificate(); cert != nil {
+		attrs = append(attrs, logCertificate, cert.Subject.String())
+	}
+	a.srv.audit.note(auditLogin, attrs...)
 }
 
 // refusal records a client that was told no, or not even that.

@@ -74,5 +74,15 @@ generated from the table in the code.
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", row.label, sent, row.when, row.message, row.hint)
 	}
+	n := noticePlain()
+	fmt.Fprintf(&b, `
+## Notices
+
+What a client is told that is let in all the same.
+
+| severity, SQLSTATE | when | message | hint |
+|---|---|---|---|
+| %s %s | at the login of a client over TCP without TLS, where `+"`tls_enforcement`"+` is `+"`warn`"+` | %s | %s |
+`, n.Severity, n.Code, n.Message, n.Hint)
 	return b.String()
 }

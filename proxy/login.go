@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +13,6 @@ import (
 
 	"sluice/auth"
 	"sluice/internal/backend"
-	"sluice/internal/config"
 	"sluice/internal/wire"
 	"sluice/pool"
 )
@@ -114,12 +114,19 @@ func (a *admission) authPeer() auth.Peer {
 	if a.unix {
 		p.User = func() (string, error) { return peerUser(a.nc) }
 	}
-	if a.tlsConn != nil {
-		if cs := a.tlsConn.ConnectionState(); len(cs.VerifiedChains) > 0 {
-			p.Certificate = cs.PeerCertificates[0]
-		}
-	}
+	p.Certificate = a.certificate()
 	return p
+}
+
+// certificate returns the one that the client has shown, verified; nil if it has shown none.
+func (a *admission) certificate() *x509.Certificate {
+	if a.tlsConn == nil {
+		return nil
+	}
+	if cs := a.tlsConn.ConnectionState(); len(cs.VerifiedChains) > 0 {
+		return cs.PeerCertificates[0]
+	}
+	return nil
 }
 
 // unproved is the refusal of a client whom Authenticate has not let in.
@@ -179,7 +186,7 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 		pid = first.bc.b.Conn.PID
 	}
 	a.srv.cancels.add(s, pid, a.keyLen)
-	a.letIn(ts.cfg.Auth.Method)
+	a.letIn(ts)
 	if err := a.greet(wc, s, greeting(first.params, s.application)); err != nil {
 		a.srv.cancels.remove(s)
 		s.lane.loop.Post(func() { s.giveUpLogin(first.bc) })
@@ -194,11 +201,12 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 }
 
 // letIn takes note of a client before it is told that it is logged in.
-func (a *admission) letIn(method config.AuthMethod) {
+func (a *admission) letIn(ts *tenantState) {
 	now := time.Now()
 	a.srv.guard.Succeeded(a.attempt(), now)
 	a.srv.history.note(&a.facts, now)
-	a.srv.audit.login(&a.facts, string(method))
+	a.tally(ts.tenant, now)
+	a.recordLogin(string(ts.cfg.Auth.Method))
 }
 
 // target returns what the client's backends are opened with: settings of the tenant, then the client's own parameters.
@@ -229,7 +237,11 @@ func (a *admission) greet(wc *wire.Conn, s *session, greeting []wire.Param) erro
 	for _, p := range greeting {
 		msgs = append(msgs, &pgproto3.ParameterStatus{Name: p.Name, Value: p.Value})
 	}
-	msgs = append(msgs, &pgproto3.BackendKeyData{ProcessID: s.pid, SecretKey: a.srv.cancels.key(s)}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	msgs = append(msgs, &pgproto3.BackendKeyData{ProcessID: s.pid, SecretKey: a.srv.cancels.key(s)})
+	if a.plainWarned() {
+		msgs = append(msgs, noticePlain())
+	}
+	msgs = append(msgs, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 	if err := wc.Send(msgs...); err != nil {
 		return err
 	}

@@ -14,18 +14,18 @@ func policySpec(cfg *config.Config, sv *saved) netpolicy.Spec {
 	for i := range cfg.Tenants {
 		t := &cfg.Tenants[i]
 		ts := netpolicy.TenantSpec{
-			Name: t.Name, Rules: sets.rules(tenantNetwork(t, sv)), RequireTLS: requiresTLS(t, sv),
+			Name: t.Name, Rules: sets.rules(tenantNetwork(t, sv)), TLS: tenantStage(t, sv),
 			AllowOtherRoles: t.OtherRoles == config.Allow, AllowOtherDatabases: t.OtherDatabases == config.Allow,
 		}
 		for _, r := range t.Roles {
-			rs := netpolicy.RoleSpec{Name: r.Name, Rules: sets.rules(r.Network)}
+			rs := netpolicy.RoleSpec{Name: r.Name, Rules: sets.rules(r.Network), TLS: stageOf(r.TLSEnforcement)}
 			for _, m := range r.Modes {
 				rs.Modes = append(rs.Modes, string(m))
 			}
 			ts.Roles = append(ts.Roles, rs)
 		}
 		for _, d := range t.Databases {
-			ts.Databases = append(ts.Databases, netpolicy.DatabaseSpec{Name: d.Name, Rules: sets.rules(d.Network)})
+			ts.Databases = append(ts.Databases, netpolicy.DatabaseSpec{Name: d.Name, Rules: sets.rules(d.Network), TLS: stageOf(d.TLSEnforcement)})
 		}
 		spec.Tenants = append(spec.Tenants, ts)
 	}
@@ -41,18 +41,42 @@ func tenantNetwork(t *config.Tenant, sv *saved) config.Network {
 	return network
 }
 
-// requiresTLS reports whether the tenant refuses clients without TLS.
-func requiresTLS(t *config.Tenant, sv *saved) bool {
-	if c := sv.counts(t).TLS; c != nil {
-		return c.Required
+// stageOf translates tls_enforcement.
+func stageOf(word string) netpolicy.Stage {
+	switch word {
+	case config.TLSWarn:
+		return netpolicy.Warn
+	case config.TLSEnforce:
+		return netpolicy.Enforce
 	}
-	return t.RequireTLS
+	return netpolicy.Observe
 }
+
+// tenantStage returns how far the tenant enforces TLS: what the configuration says, or the API instead, which knows only
+// whether clients without are refused.
+func tenantStage(t *config.Tenant, sv *saved) netpolicy.Stage {
+	stage := stageOf(t.TLSEnforcement)
+	if t.RequireTLS {
+		stage = netpolicy.Enforce
+	}
+	switch c := sv.counts(t).TLS; {
+	case c == nil:
+	case c.Required:
+		return netpolicy.Enforce
+	case stage == netpolicy.Enforce:
+		return netpolicy.Observe
+	}
+	return stage
+}
+
+// requiresTLS reports whether the tenant refuses clients without TLS.
+func requiresTLS(t *config.Tenant, sv *saved) bool { return tenantStage(t, sv) == netpolicy.Enforce }
 
 // checkSaved reports what the API has changed that cannot be with this configuration.
 func checkSaved(cfg *config.Config, sv *saved) error {
 	for i := range cfg.Tenants {
-		if t := &cfg.Tenants[i]; !cfg.TLS.Enabled() && !t.RequireTLS && requiresTLS(t, sv) {
+		t := &cfg.Tenants[i]
+		if !cfg.TLS.Enabled() && requiresTLS(t, sv) && !requiresTLS(t, &saved{}) {
 			return fmt.Errorf("tenants[%d]: the API has required TLS: needs tls.cert_file and tls.key_file", i)
 		}
 	}

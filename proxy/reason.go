@@ -83,7 +83,7 @@ var reasons = [numReasons]reasonRow{
 	ReasonBannedAddress:             {"banned_address", "FATAL", "28000", slog.LevelInfo, "", "", "too many failed logins from the address; the hint has the ban's end; nothing is sent in a flood"},
 	ReasonTooManyFailedLogins:       {"too_many_failed_logins", "FATAL", "53300", slog.LevelInfo, "", "Check the password, and try again in a moment.", "failed logins delay the next ones from the address, and this one for longer than limits.login_timeout; nothing is sent in a flood"},
 	ReasonDeniedPolicy:              {"denied_policy", "FATAL", "28000", slog.LevelInfo, "", "", "the role may not log in here: not listed, or not in this mode"},
-	ReasonTLSRequired:               {"tls_required", "FATAL", "28000", slog.LevelInfo, "connection requires TLS", "Connect with sslmode=require.", "the tenant takes clients with TLS only, or the login would send a password in clear"},
+	ReasonTLSRequired:               {"tls_required", "FATAL", "28000", slog.LevelInfo, "connection requires TLS", "Connect with sslmode=require.", "the tenant, role or database takes clients with TLS only (tls_enforcement, require_tls), or the login would send a password in clear"},
 	ReasonAuthFailed:                {"auth_failed", "FATAL", "28P01", slog.LevelWarn, "", "", "wrong password or unknown role, which look the same"},
 	ReasonIdentityFailed:            {"identity_failed", "FATAL", "28000", slog.LevelWarn, "", "", "the client's certificate or its user of the operating system is not the role's or is missing, or the client is bound to another TLS channel"},
 	ReasonAuthUnavailable:           {"auth_unavailable", "FATAL", "57P03", slog.LevelError, "the database system is not available for authentication", "Try again in a moment.", "auth.query could not be asked"},
@@ -118,6 +118,15 @@ var reasons = [numReasons]reasonRow{
 
 // String returns the reason's word.
 func (r Reason) String() string { return reasons[r].label }
+
+// noticePlain is what a client without TLS is told at login that will be refused once tls_enforcement is enforce.
+func noticePlain() *pgproto3.NoticeResponse {
+	return &pgproto3.NoticeResponse{
+		Severity: "NOTICE", SeverityUnlocalized: "NOTICE", Code: "01P01", // deprecated_feature
+		Message: "this connection is not encrypted: connections without TLS will be refused",
+		Hint:    "Connect with sslmode=require, or better with sslmode=verify-full and the authority's certificate, which the operator has.",
+	}
+}
 
 // endError is a session's end, or an attempt's, on its way to the one place that logs, counts and sends it. Empty fields
 // mean what the table says.

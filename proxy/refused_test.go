@@ -40,15 +40,25 @@ func ways(socket string) []way {
 
 // login comes that way from an address.
 func (w way) login(h *harness, from, user, database, password string) error {
+	c, err := w.open(h, from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	return c.Login(user, database, password)
+}
+
+// open returns a client that has come that way and has not said yet as whom.
+func (w way) open(h *harness, from string) (*pgscript.Client, error) {
 	peer := from
 	if w.proxy != "" {
 		peer = balancer
 	}
 	nc, err := h.network.DialFrom(h.t.Context(), peer, w.port)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer nc.Close()
+	h.t.Cleanup(func() { _ = nc.Close() })
 	switch w.proxy {
 	case "v1":
 		_, err = fmt.Fprintf(nc, "PROXY TCP4 %s 10.0.0.9 1 5432\r\n", from)
@@ -64,10 +74,7 @@ func (w way) login(h *harness, from, user, database, password string) error {
 		err = errors.Join(err, tc.Handshake())
 		c = pgscript.NewClient(tc)
 	}
-	if err != nil {
-		return err
-	}
-	return c.Login(user, database, password)
+	return c, err
 }
 
 // rule is why a login is refused.
@@ -81,6 +88,10 @@ type rule struct {
 }
 
 func overTCP(w way, _ config.AuthMethod, socket string) bool { return w.port != socket }
+
+func withoutTLS(w way, _ config.AuthMethod, socket string) bool {
+	return w.tls == "" && w.port != socket
+}
 
 func refusingRules() map[string]rule {
 	return map[string]rule{
@@ -99,10 +110,17 @@ func refusingRules() map[string]rule {
 		"mode": {set: func(_ *config.Config, t *config.Tenant) {
 			t.Roles = []config.Role{{Name: "alice", Network: everywhere(), Modes: []config.Mode{config.ModeSession}}}
 		}, refuses: func(w way, _ config.AuthMethod, _ string) bool { return w.port == transactionPort }},
-		"other roles":     {set: func(_ *config.Config, t *config.Tenant) { t.OtherRoles = config.Deny }},
-		"other databases": {set: func(_ *config.Config, t *config.Tenant) { t.OtherDatabases = config.Deny }},
-		"require_tls": {set: func(_ *config.Config, t *config.Tenant) { t.RequireTLS = true },
-			refuses: func(w way, _ config.AuthMethod, socket string) bool { return w.tls == "" && w.port != socket }},
+		"other roles":                   {set: func(_ *config.Config, t *config.Tenant) { t.OtherRoles = config.Deny }},
+		"other databases":               {set: func(_ *config.Config, t *config.Tenant) { t.OtherDatabases = config.Deny }},
+		"require_tls":                   {set: func(_ *config.Config, t *config.Tenant) { t.RequireTLS = true }, refuses: withoutTLS},
+		"tls_enforcement of the tenant": {set: func(_ *config.Config, t *config.Tenant) { t.TLSEnforcement = config.TLSEnforce }, refuses: withoutTLS},
+		"tls_enforcement of the role": {set: func(_ *config.Config, t *config.Tenant) {
+			t.Roles = []config.Role{{Name: "alice", Network: everywhere(), TLSEnforcement: config.TLSEnforce}}
+		}, refuses: withoutTLS},
+		"tls_enforcement of the database": {set: func(_ *config.Config, t *config.Tenant) {
+			t.TLSEnforcement = config.TLSWarn
+			t.Databases = []config.Database{{Name: "app", DBName: "app", Network: everywhere(), TLSEnforcement: config.TLSEnforce}}
+		}, refuses: withoutTLS},
 		"wrong password": {refuses: func(_ way, m config.AuthMethod, _ string) bool { return m != config.AuthTrust }, pw: "wrong"},
 		"unknown role":   {refuses: func(_ way, m config.AuthMethod, _ string) bool { return m != config.AuthTrust }, user: "nobodyx"},
 		"replication":    {db: "app\x00replication\x00true"},

@@ -71,6 +71,7 @@ type Encryption struct {
 	Tenant   string
 	Managed  bool // the API may change it
 	Required bool
+	Stage    string // what tls_enforcement says of it: observe, warn or enforce
 }
 
 // Restriction is a wish for another list of allowed networks.
@@ -104,7 +105,12 @@ func (s *Server) Encryption(tenant string) (Encryption, error) {
 	if err != nil {
 		return Encryption{}, err
 	}
-	return Encryption{Tenant: t.Name, Managed: st.managed(t), Required: requiresTLS(t, st.saved)}, nil
+	return st.encryption(t), nil
+}
+
+func (st *state) encryption(t *config.Tenant) Encryption {
+	stage := tenantStage(t, st.saved)
+	return Encryption{Tenant: t.Name, Managed: st.managed(t), Required: stage == netpolicy.Enforce, Stage: stage.String()}
 }
 
 // Restrict replaces the networks from which a tenant can be reached. When it returns nil the change stands in the state
@@ -156,10 +162,10 @@ func (s *Server) Encrypt(tenant string, required bool, author Author) (Encryptio
 			return nil, refused(ErrInvalidChange, "requestedConfig.database", "Sluice offers no TLS: set tls.cert_file and tls.key_file first")
 		}
 		return after, nil
-	}, func(before, st *state, t *config.Tenant) Encryption {
+	}, func(before, after *state, t *config.Tenant) Encryption {
 		s.audit.note(auditPolicy, append(author.attrs(), logTenant, t.Name, logSetting, "require_tls",
 			logBefore, requiresTLS(t, before.saved), logAfter, required)...)
-		return Encryption{Tenant: t.Name, Managed: true, Required: required}
+		return after.encryption(t)
 	})
 }
 

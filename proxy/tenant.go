@@ -16,6 +16,7 @@ type tenant struct {
 	code   codeBook
 
 	observed observations
+	logins   *tlsTally
 
 	mu      sync.Mutex // guards below
 	pools   map[pool.Key]*parts
@@ -32,7 +33,7 @@ type parts struct {
 }
 
 func newTenant(name string) *tenant {
-	return &tenant{name: name, budget: pool.NewBudget(0), gate: pool.NewGate(), pools: make(map[pool.Key]*parts), hubs: make(map[string]*hub)}
+	return &tenant{name: name, budget: pool.NewBudget(0), gate: pool.NewGate(), pools: make(map[pool.Key]*parts), hubs: make(map[string]*hub), logins: newTLSTally()}
 }
 
 // lane returns the part of the pool with that key which has the fewest sessions, one reference added; nil if the tenant has

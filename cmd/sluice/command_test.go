@@ -58,7 +58,7 @@ func TestWrongArgumentsExitWithTwoAndOneLine(t *testing.T) {
 		{[]string{"network-restrictions", "update", "10.0.0.0/8", "--confirm-within", "soon"}, `"soon" for "--confirm-within"`},
 		{[]string{"ssl-enforcement", "update"}, "--enable-db-ssl-enforcement or --disable-db-ssl-enforcement: one of them is needed"},
 		{[]string{"ssl-enforcement", "update", "--enable-db-ssl-enforcement", "--disable-db-ssl-enforcement"}, "one of them is needed"},
-		{[]string{"report"}, "a command is missing, one of transaction-mode; sluice report --help"},
+		{[]string{"report"}, "a command is missing, one of tls, transaction-mode; sluice report --help"},
 		{[]string{"report", "frobnicate"}, `unknown argument "frobnicate"`},
 		{[]string{"report", "transaction-mode", "more"}, `unknown argument "more"`},
 		{[]string{"report", "transaction-mode", "--admin", "/run/sluice"}, "--admin: must be a URL"},

@@ -50,6 +50,9 @@ func (o operated) Status() any { return o.server.Status() }
 // TransactionMode implements admin.Target.
 func (o operated) TransactionMode() any { return o.server.TransactionMode() }
 
+// TLSLogins implements admin.Target.
+func (o operated) TLSLogins() any { return o.server.TLSLogins() }
+
 // Reload implements admin.Target.
 func (o operated) Reload(by proxy.Author) error { return o.reload(by) }
 

@@ -16,12 +16,12 @@ import (
 func newReport() *cobra.Command {
 	client := &adminClient{}
 	cmd := &cobra.Command{
-		Use:   "report transaction-mode",
+		Use:   "report transaction-mode|tls",
 		Short: "Print what a running Sluice has observed",
 		RunE:  commandsOnly,
 	}
 	client.flags(cmd)
-	cmd.AddCommand(newTransactionModeReport(client))
+	cmd.AddCommand(newTransactionModeReport(client), newTLSReport(client))
 	return cmd
 }
 

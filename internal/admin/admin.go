@@ -38,6 +38,8 @@ type Target interface {
 	// TransactionMode returns what clients of the session port would have to reckon with on the transaction port, for
 	// encoding/json. It holds statements without their literals.
 	TransactionMode() any
+	// TLSLogins returns who has logged in without TLS, and with which, for encoding/json.
+	TLSLogins() any
 	// Reload loads the configuration anew, all or nothing. Its error is shown to the operator.
 	Reload(by proxy.Author) error
 	// Draining reports whether the process shuts down.

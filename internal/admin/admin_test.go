@@ -44,6 +44,7 @@ func (t *target) Health(ctx context.Context) Health {
 }
 func (t *target) Status() any          { return t.status }
 func (t *target) TransactionMode() any { return map[string]string{"statement": "LISTEN x"} }
+func (t *target) TLSLogins() any       { return map[string]string{"application_name": "psql"} }
 func (t *target) Draining() bool       { return t.draining }
 func (t *target) Reload(proxy.Author) error {
 	t.reloads.Add(1)

@@ -120,6 +120,7 @@ type encryptionView struct {
 	Applied   bool         `json:"appliedSuccessfully"`
 	Tenant    string       `json:"tenant"`
 	ManagedBy string       `json:"managed_by"`
+	Stage     string       `json:"tls_enforcement"`
 }
 
 type databaseView struct {
@@ -127,7 +128,7 @@ type databaseView struct {
 }
 
 func encryptionOf(e proxy.Encryption) encryptionView {
-	v := encryptionView{Current: databaseView{e.Required}, Applied: true, Tenant: e.Tenant, ManagedBy: "file"}
+	v := encryptionView{Current: databaseView{e.Required}, Applied: true, Tenant: e.Tenant, ManagedBy: "file", Stage: e.Stage}
 	if e.Managed {
 		v.ManagedBy = "api"
 	}

@@ -52,12 +52,12 @@ func (p *policy) Plan(r proxy.Restriction) (proxy.Plan, error) {
 
 func (p *policy) Encryption(tenant string) (proxy.Encryption, error) {
 	p.note("encryption of %q", tenant)
-	return proxy.Encryption{Tenant: "acme"}, p.fault
+	return proxy.Encryption{Tenant: "acme", Stage: "warn"}, p.fault
 }
 
 func (p *policy) Encrypt(tenant string, required bool, by proxy.Author) (proxy.Encryption, error) {
 	p.note("encrypt %q %t by %s", tenant, required, by)
-	return proxy.Encryption{Tenant: "acme", Managed: true, Required: required}, p.fault
+	return proxy.Encryption{Tenant: "acme", Managed: true, Required: required, Stage: map[bool]string{false: "observe", true: "enforce"}[required]}, p.fault
 }
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -149,7 +149,7 @@ func TestAPIAnswersInTheShapeOfSupabase(t *testing.T) {
 			`"entries":[{"cidr":"10.0.0.0/8"},{"cidr":"2001:db8::/32","until":"2026-03-01T14:00:00Z","comment":"guests"}]},` +
 			`"old_config":{"dbAllowedCidrs":["0.0.0.0/0"],"dbAllowedCidrsV6":[]},"status":"applied","updated_at":"2026-03-01T12:00:00Z",` +
 			`"applied_at":"2026-03-01T12:00:00Z","tenant":"acme","managed_by":"api","updated_by":"api 192.0.2.1:4711","confirm_by":"2026-03-01T13:00:00Z"}`},
-		{"PUT", "/api/v1/ssl-enforcement", `{"requestedConfig":{"database":true}}`, `{"currentConfig":{"database":true},"appliedSuccessfully":true,"tenant":"acme","managed_by":"api"}`},
+		{"PUT", "/api/v1/ssl-enforcement", `{"requestedConfig":{"database":true}}`, `{"currentConfig":{"database":true},"appliedSuccessfully":true,"tenant":"acme","managed_by":"api","tls_enforcement":"enforce"}`},
 	} {
 		var got, want any
 		w := send(s, c.method, c.path, c.body, bearer)

@@ -24,6 +24,7 @@ func (s *Server) routes() []route {
 		{"GET /status", "what the process does, as JSON", s.status},
 		{"GET /api/v1/status", "the same", s.status},
 		{"GET /api/v1/transaction-mode", "what clients of the session port would pin on the transaction port, as JSON; needs the token if there is one", s.private(s.transactionMode)},
+		{"GET /api/v1/tls-logins", "who has logged in without TLS, and with which version and cipher, as JSON; needs the token if there is one", s.private(s.tlsLogins)},
 		{"POST /reload", "load the configuration anew, all or nothing; needs the header \"Authorization: Bearer\" with admin.token", s.change(s.reload)},
 	}
 	return slices.Concat(routes, s.policyRoutes(), s.banRoutes())
@@ -100,6 +101,10 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) transactionMode(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, s.params.Target.TransactionMode())
+}
+
+func (s *Server) tlsLogins(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, s.params.Target.TLSLogins())
 }
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {

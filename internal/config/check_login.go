@@ -8,9 +8,7 @@ import (
 // login checks that what a tenant asks of its clients is there to be had, and that Sluice then has something to log in to
 // Postgres with.
 func (k *checker) login(at string, t *Tenant) {
-	if t.RequireTLS && !k.cfg.TLS.Enabled() && k.sound("tls.cert_file") && k.listens(t.Name, false) {
-		k.add(at+".require_tls", "needs tls.cert_file and tls.key_file: without them nobody can log in over TCP")
-	}
+	k.enforcement(at, t)
 	path := at + ".auth.method"
 	switch t.Auth.Method {
 	case AuthCert:
@@ -27,6 +25,36 @@ func (k *checker) login(at string, t *Tenant) {
 	if !k.hasSecret(t) && k.sound(at+".backend", at+".backend.cert_file", at+".roles", at+".auth.users_file", at+".auth.query") {
 		k.add(path, "%s gives no secret to log in to PostgreSQL with: it needs %s.roles[].backend.password, or %s.backend.cert_file, or secrets in %s.auth.users_file",
 			t.Auth.Method, at, at, at)
+	}
+}
+
+// enforcement checks that TLS is asked for only where it is offered, and that the tenant does not say two things.
+func (k *checker) enforcement(at string, t *Tenant) {
+	const key = ".tls_enforcement"
+	if t.RequireTLS && (t.TLSEnforcement == TLSObserve || t.TLSEnforcement == TLSWarn) {
+		k.add(at+key, "must be enforce or absent, since %s.require_tls is true, %s", at, k.got(at+key, t.TLSEnforcement))
+	}
+	if k.cfg.TLS.Enabled() || !k.sound("tls.cert_file") || !k.listens(t.Name, false) {
+		return
+	}
+	needs := func(path, stage string) {
+		switch stage {
+		case TLSWarn:
+			k.add(path, "needs tls.cert_file and tls.key_file: without them clients would be told to use what is not offered")
+		case TLSEnforce:
+			k.add(path, "needs tls.cert_file and tls.key_file: without them nobody can log in over TCP")
+		}
+	}
+	if t.RequireTLS {
+		needs(at+".require_tls", TLSEnforce)
+	} else {
+		needs(at+key, t.TLSEnforcement)
+	}
+	for i, r := range t.Roles {
+		needs(item(at+".roles", i)+key, r.TLSEnforcement)
+	}
+	for i, d := range t.Databases {
+		needs(item(at+".databases", i)+key, d.TLSEnforcement)
 	}
 }
 

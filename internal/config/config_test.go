@@ -93,7 +93,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Errorf("users file = %q, want %q", got, want)
 	}
 	wantRoles := []Role{{
-		Name: "authenticator", PoolSize: 10, MaxClients: 100, Modes: []Mode{ModeTransaction},
+		Name: "authenticator", PoolSize: 10, MaxClients: 100, Modes: []Mode{ModeTransaction}, TLSEnforcement: TLSObserve,
 		Network: Network{
 			AllowedCIDRs: []Entry{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}},
 			DeniedCIDRs:  []Entry{},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -180,11 +181,29 @@ func resolve(c *Config) {
 				t.Backend.TLSMode = TLSPrefer
 			}
 		}
+		resolveTLS(t)
 		for j := range t.Databases {
 			if d := &t.Databases[j]; d.DBName == "" {
 				d.DBName = d.Name
 			}
 		}
+	}
+}
+
+// resolveTLS fills in how far TLS is enforced. A role or database that does not say leaves it to the tenant, as the weakest
+// word does.
+func resolveTLS(t *Tenant) {
+	if t.TLSEnforcement == "" {
+		t.TLSEnforcement = TLSObserve
+		if t.RequireTLS {
+			t.TLSEnforcement = TLSEnforce
+		}
+	}
+	for i := range t.Roles {
+		t.Roles[i].TLSEnforcement = cmp.Or(t.Roles[i].TLSEnforcement, TLSObserve)
+	}
+	for i := range t.Databases {
+		t.Databases[i].TLSEnforcement = cmp.Or(t.Databases[i].TLSEnforcement, TLSObserve)
 	}
 }
 

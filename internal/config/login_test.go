@@ -26,6 +26,30 @@ func loginProblems(t *testing.T, text string) string {
 	return strings.Join(lines, "\n")
 }
 
+func TestTLSEnforcementHasDefaults(t *testing.T) {
+	t.Parallel()
+	c := mustLoad(t, `
+tls: {cert_file: c, key_file: k}
+tenants:
+  - {name: a, roles: [{name: r}, {name: s, tls_enforcement: warn}], databases: [{name: d}, {name: e, tls_enforcement: enforce}]}
+  - {name: b, require_tls: true}
+  - {name: c, tls_enforcement: warn}
+`)
+	var got []string
+	for _, t := range c.Tenants {
+		got = append(got, t.TLSEnforcement)
+		for _, r := range t.Roles {
+			got = append(got, r.TLSEnforcement)
+		}
+		for _, d := range t.Databases {
+			got = append(got, d.TLSEnforcement)
+		}
+	}
+	if want := "observe observe warn observe enforce enforce warn"; strings.Join(got, " ") != want {
+		t.Errorf("got %s, want %s", strings.Join(got, " "), want)
+	}
+}
+
 func TestLoginsMustBePossible(t *testing.T) {
 	t.Parallel()
 	const (
@@ -42,6 +66,21 @@ func TestLoginsMustBePossible(t *testing.T) {
 		{"require_tls without one, on a Unix socket only", socket + "tenants: [{require_tls: true}]", ""},
 		{"require_tls of a tenant that has a Unix socket too", two + "tenants: [{name: other, require_tls: true}]",
 			"tenants[0].require_tls: needs tls.cert_file and tls.key_file: without them nobody can log in over TCP"},
+		{"tls_enforcement without a certificate", "tenants: [{tls_enforcement: enforce}, {name: b, tls_enforcement: warn}, {name: c, tls_enforcement: observe}]",
+			"tenants[0].tls_enforcement: needs tls.cert_file and tls.key_file: without them nobody can log in over TCP\n" +
+				"tenants[1].tls_enforcement: needs tls.cert_file and tls.key_file: without them clients would be told to use what is not offered"},
+		{"tls_enforcement of a role and a database without a certificate",
+			"tenants: [{roles: [{name: a}, {name: b, tls_enforcement: enforce}], databases: [{name: d, tls_enforcement: warn}]}]",
+			"tenants[0].roles[1].tls_enforcement: needs tls.cert_file and tls.key_file: without them nobody can log in over TCP\n" +
+				"tenants[0].databases[0].tls_enforcement: needs tls.cert_file and tls.key_file: without them clients would be told to use what is not offered"},
+		{"tls_enforcement with one", "tls: {cert_file: c, key_file: k}\ntenants: [{tls_enforcement: warn, roles: [{name: a, tls_enforcement: enforce}]}]", ""},
+		{"require_tls that is also said otherwise", "tls: {cert_file: c, key_file: k}\n" +
+			"tenants: [{require_tls: true, tls_enforcement: observe}, {name: b, require_tls: true, tls_enforcement: warn}, {name: c, require_tls: true, tls_enforcement: enforce}]",
+			"tenants[0].tls_enforcement: must be enforce or absent, since tenants[0].require_tls is true, got \"observe\"\n" +
+				"tenants[1].tls_enforcement: must be enforce or absent, since tenants[1].require_tls is true, got \"warn\""},
+		{"a stage that there is not", "tenants: [{require_tls: true, tls_enforcement: refuse, roles: [{name: a, tls_enforcement: off}]}]\ntls: {cert_file: c, key_file: k}",
+			"tenants[0].tls_enforcement: must be one of observe, warn, enforce, got \"refuse\"\n" +
+				"tenants[0].roles[0].tls_enforcement: must be one of observe, warn, enforce, got \"off\""},
 		{"what follows from a broken certificate", "tls: {cert_file: env(SLUICE_TEST_UNSET), key_file: k}\ntenants: [{require_tls: true}]",
 			"tls.cert_file: env(SLUICE_TEST_UNSET): the environment variable is not set"},
 		{"cert without certificates of clients", "tls: {cert_file: c, key_file: k}\ntenants: [{auth: {method: cert}}]",

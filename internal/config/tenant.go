@@ -15,6 +15,13 @@ const (
 	StateCheckHint   = "hint"
 )
 
+// What Tenant.TLSEnforcement can be, and that of roles and databases.
+const (
+	TLSObserve = "observe"
+	TLSWarn    = "warn"
+	TLSEnforce = "enforce"
+)
+
 // PlanUnnamedOff is what Tenant.PlanUnnamed is for unnamed statements to stay unnamed.
 const PlanUnnamedOff = "off"
 
@@ -27,7 +34,8 @@ type Tenant struct {
 	Service                Service       `key:"service" doc:"Sluice's own login: for auth.query, max_backends auto, the shared LISTEN and state checks"`
 	Auth                   Auth          `key:"auth" doc:"how clients prove who they are"`
 	Network                TenantNetwork `key:"network" doc:"who may connect to this tenant"`
-	RequireTLS             bool          `key:"require_tls" doc:"refuse clients without TLS" reload:"live"`
+	RequireTLS             bool          `key:"require_tls" doc:"refuse clients without TLS: the same as tls_enforcement: enforce" reload:"live"`
+	TLSEnforcement         string        `key:"tls_enforcement" doc:"what becomes of clients over TCP without TLS; observe: they are counted, as sluice report tls shows; warn: they are told at login that they will be refused, too; enforce: they are refused; the strictest of what tenant, role and database say counts" shown:"observe, with require_tls enforce" oneof:"observe warn enforce" reload:"live"`
 	MaxClients             int           `key:"max_clients" doc:"client connections per mode; 0: only limits.max_clients" unit:"connections" min:"0" max:"10000000" reload:"live"`
 	PoolSize               int           `key:"pool_size" doc:"backends per (database, role, mode)" unit:"backends" default:"15" min:"1" max:"1000000" reload:"live"`
 	SessionPoolSize        int           `key:"session_pool_size" doc:"the same in session mode; 0: pool_size" unit:"backends" min:"0" max:"1000000" reload:"live"`
@@ -91,6 +99,8 @@ type Database struct {
 	PoolSize   int     `key:"pool_size" doc:"backends per (role, mode); 0: the tenant's" unit:"backends" min:"0" max:"1000000" reload:"live"`
 	MaxClients int     `key:"max_clients" doc:"client connections per mode; 0: only the tenant's limit" unit:"connections" min:"0" max:"10000000" reload:"live"`
 	Network    Network `key:"network" doc:"narrows the tenant's"`
+
+	TLSEnforcement string `key:"tls_enforcement" doc:"as the tenant's, which it can only make stricter" shown:"the tenant's" oneof:"observe warn enforce" reload:"live"`
 }
 
 // Service is Sluice's own login. An empty Role means that there is none.
@@ -141,6 +151,8 @@ type Role struct {
 	Modes      []Mode      `key:"modes" doc:"modes it may use; empty: both" oneof:"session transaction" reload:"live"`
 	Network    Network     `key:"network" doc:"narrows the tenant's"`
 	Backend    RoleBackend `key:"backend" doc:"how Sluice logs in to Postgres for this role; needed where the client's login gives no secret"`
+
+	TLSEnforcement string `key:"tls_enforcement" doc:"as the tenant's, which it can only make stricter" shown:"the tenant's" oneof:"observe warn enforce" reload:"live"`
 }
 
 // RoleBackend is the login to Postgres on behalf of a role. An empty User means the role itself.

@@ -139,6 +139,11 @@ func eventFamilies() []family {
 			[]string{"tenant", "role"}, func(e *events) *tally { return &e.loginFailures }),
 		counted("login_delays_total", "Clients that had to wait because of failed logins before theirs.",
 			[]string{"tenant"}, func(e *events) *tally { return &e.loginDelays }),
+		counted("logins_by_tls_total", "Clients that have logged in over TCP, by TLS version and cipher suite; version none: without TLS.",
+			[]string{"tenant", "version", "cipher"}, func(e *events) *tally { return &e.logins }),
+		counted("plain_logins_total", "Clients that have logged in over TCP without TLS, by role and by what tls_enforcement says of them;"+
+			" other: roles for which there is no room.",
+			[]string{"tenant", "role", "stage"}, func(e *events) *tally { return &e.plainLogins }),
 		counted("bans_total", "Addresses that were banned because of failed logins.",
 			[]string{"tenant"}, func(e *events) *tally { return &e.bans }),
 		counted("backend_login_failures_total", "Logins of Sluice that Postgres refused, or that could not be tried, by reason.",

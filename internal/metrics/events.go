@@ -16,6 +16,8 @@ type events struct {
 	cancels              tally
 	bans                 tally
 	loginDelays          tally
+	logins               tally
+	plainLogins          tally
 	panics               atomic.Uint64
 
 	mu         sync.Mutex // guards below
@@ -30,6 +32,8 @@ func (e *events) init(limit int) {
 	e.cancels = newTally(0, limit)
 	e.bans = newTally(0, limit)
 	e.loginDelays = newTally(0, limit)
+	e.logins = newTally(0, limit)
+	e.plainLogins = newTally(2, limit)
 }
 
 // Refused counts a client that was refused before its login was complete. tenant and mode are empty if they are not
@@ -51,6 +55,16 @@ func (m *Metrics) LoginFailed(tenant, role string) {
 		set[1] = other
 	}
 	m.events.loginFailures.add(set)
+}
+
+// LoggedIn counts a client that has logged in over TCP, by its TLS; version is none without.
+func (m *Metrics) LoggedIn(tenant, version, cipher string) {
+	m.events.logins.add(labelSet{tenant, version, cipher})
+}
+
+// PlainLogin counts a client that has logged in over TCP without TLS, by what tls_enforcement says of it.
+func (m *Metrics) PlainLogin(tenant, role, stage string) {
+	m.events.plainLogins.add(labelSet{tenant, role, stage})
 }
 
 // LoginDelayed counts a client that had to wait because of failed logins before its own. tenant is empty if no such tenant

@@ -301,6 +301,21 @@ func TestEventLabelsAreBounded(t *testing.T) {
 	})
 }
 
+func TestRolesOfPlainLoginsAreBounded(t *testing.T) {
+	t.Parallel()
+	m, _ := newMetrics(500)
+	m.events.plainLogins.limit = 1
+	for i := range 5 {
+		m.PlainLogin("acme", fmt.Sprintf("role%d", i), "warn")
+		m.LoggedIn("acme", "none", "")
+	}
+	got := samples(t, m)
+	want(t, got, "plain_logins_total", map[string]string{
+		`{role="role0",stage="warn",tenant="acme"}`: "1", `{role="other",stage="warn",tenant="other"}`: "4",
+	})
+	want(t, got, "logins_by_tls_total", map[string]string{`{cipher="",tenant="acme",version="none"}`: "5"})
+}
+
 func TestNamesInOtherEncodingsDoNotBreakTheScrape(t *testing.T) {
 	t.Parallel()
 	a, b := busy(), busy()
@@ -326,6 +341,8 @@ func TestEveryFamilyOfTheCatalogueIsExported(t *testing.T) {
 	m.Cancelled("x")
 	m.LoginDelayed("acme")
 	m.Banned("acme")
+	m.LoggedIn("acme", "TLS 1.3", "TLS_AES_128_GCM_SHA256")
+	m.PlainLogin("acme", "alice", "warn")
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m)
 	families, err := registry.Gather()

@@ -123,8 +123,8 @@ func (r *rules) tenant(rng *rand.Rand, t config.Tenant, name string, i int) conf
 		Query: pick(rng, 0, 0, 1500*time.Millisecond), ClientLifetime: pick(rng, 0, 0, 10*time.Second),
 	}
 	everybody := config.Network{AllowedCIDRs: everywhere()}
-	bob := config.Role{Name: "bob", PoolSize: 1 + rng.IntN(3), MaxClients: 3 + rng.IntN(4), Network: everybody}
-	carol := config.Role{Name: "carol", Network: everybody}
+	bob := config.Role{Name: "bob", PoolSize: 1 + rng.IntN(3), MaxClients: 3 + rng.IntN(4), Network: everybody, TLSEnforcement: config.TLSObserve}
+	carol := config.Role{Name: "carol", Network: everybody, TLSEnforcement: config.TLSObserve}
 	switch rng.IntN(4) {
 	case 0:
 		carol.Modes = []config.Mode{config.ModeSession}
@@ -132,10 +132,10 @@ func (r *rules) tenant(rng *rand.Rand, t config.Tenant, name string, i int) conf
 		carol.Modes = []config.Mode{config.ModeTransaction}
 	}
 	t.OtherRoles, t.OtherDatabases = config.Deny, config.Deny
-	t.Roles = []config.Role{{Name: "ann", Network: everybody}, bob, carol}
+	t.Roles = []config.Role{{Name: "ann", Network: everybody, TLSEnforcement: config.TLSObserve}, bob, carol}
 	t.Databases = []config.Database{
-		{Name: "app", DBName: "app", Network: everybody},
-		{Name: "web", DBName: "web", PoolSize: pick(rng, 0, 2), MaxClients: pick(rng, 0, 6), Network: everybody},
+		{Name: "app", DBName: "app", Network: everybody, TLSEnforcement: config.TLSObserve},
+		{Name: "web", DBName: "web", PoolSize: pick(rng, 0, 2), MaxClients: pick(rng, 0, 6), Network: everybody, TLSEnforcement: config.TLSObserve},
 	}
 	return t
 }
