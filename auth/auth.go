@@ -65,8 +65,8 @@ func (e *FailedError) Unwrap() error { return ErrAuthFailed }
 type Method string
 
 // The methods. Auto goes by the stored secret, never weaker: md5 for an md5 hash, SCRAM-SHA-256 for everything else.
-// MD5 asks for SCRAM-SHA-256 where a verifier is stored, as Postgres does. Cert wants a certificate whose common name is
-// the role, SocketUser a Unix socket and a user of that name at its other end. Trust asks for nothing.
+// MD5 asks for SCRAM-SHA-256 where a verifier is stored, as Postgres does. Cert wants a certificate that is for the role,
+// SocketUser a Unix socket and at its other end a user who is; Params say by which names. Trust asks for nothing.
 const (
 	Auto        Method = "auto"
 	Trust       Method = "trust"

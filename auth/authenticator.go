@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -30,6 +31,12 @@ type Params struct {
 	// MockKey makes the salts that are shown where none is stored: for roles that do not exist or have a plain
 	// password. It should stay the same over restarts, or an observer sees by the salt that there is no verifier.
 	MockKey [32]byte
+	// ClientCert is what is asked for beside the method.
+	ClientCert CertRule
+	// CertNames are those names of a client's certificate that can be its identity; none: the common name.
+	CertNames []CertName
+	// IdentMap says as which roles an identity, of a certificate or of a socket's user, may log in.
+	IdentMap *IdentMap
 	// Compute runs what takes milliseconds of a core during a login, the derivation of keys from a password, when it
 	// thinks fit; its error is that of a ctx that has not let it begin. Nil: at once.
 	Compute func(ctx context.Context, work func()) error
@@ -41,6 +48,10 @@ type Authenticator struct {
 	store   Store
 	mockKey [32]byte
 	compute func(ctx context.Context, work func()) error
+
+	clientCert CertRule
+	certNames  []CertName
+	identMap   *IdentMap
 }
 
 // Peer is the client to be verified.
@@ -53,7 +64,7 @@ type Peer struct {
 	// ChannelBinding is the tls-server-end-point hash of the certificate that we have shown; nil if there is none.
 	// SCRAM-SHA-256-PLUS is offered if it is set.
 	ChannelBinding []byte
-	// Certificate is the client's, verified; nil if it has shown none. For Cert.
+	// Certificate is the client's, verified; nil if it has shown none. For Cert and ClientCert.
 	Certificate *x509.Certificate
 	// User tells whose process is at the other end of a Unix socket; nil for other connections. For SocketUser.
 	User func() (name string, err error)
@@ -65,10 +76,19 @@ func New(p Params) (*Authenticator, error) {
 	if !p.Method.Valid() {
 		return nil, fmt.Errorf("unknown authentication method %q", p.Method)
 	}
+	if err := p.checkNames(); err != nil {
+		return nil, err
+	}
 	if p.Store == nil && p.Method.asks() {
 		return nil, fmt.Errorf("authentication method %q needs stored secrets", p.Method)
 	}
-	a := &Authenticator{method: p.Method, store: p.Store, mockKey: p.MockKey, compute: p.Compute}
+	a := &Authenticator{
+		method: p.Method, store: p.Store, mockKey: p.MockKey, compute: p.Compute,
+		clientCert: cmp.Or(p.ClientCert, CertNone), certNames: p.CertNames, identMap: p.IdentMap,
+	}
+	if len(a.certNames) == 0 {
+		a.certNames = []CertName{CommonName}
+	}
 	if a.compute == nil {
 		a.compute = atOnce
 	}
@@ -110,6 +130,9 @@ type deriver interface {
 // Errors: *FailedError, *IdentityError, ErrProtocol, ErrChannelBinding, ErrNeedsTLS, ErrNeedsCertificate,
 // ErrNeedsSocket, ErrLookup, *wire.Error, or ctx's cause, all wrapped.
 func (a *Authenticator) Authenticate(ctx context.Context, c *wire.Conn, p Peer) (Credential, error) {
+	if err := a.checkCertificate(p, a.clientCert); err != nil {
+		return Credential{}, err // before anything is looked up
+	}
 	switch a.method {
 	case Trust:
 		return a.trusted(ctx, p.Role)

@@ -100,22 +100,45 @@ type outcome struct {
 // login has pgconn, which knows nothing of this package, log in to a.
 func login(t testing.TB, a *Authenticator, user, pw string) (o outcome, clientErr error) {
 	t.Helper()
+	return loginWith(t, a, plainConfig(t), user, pw, nil)
+}
+
+func plainConfig(t testing.TB) *pgconn.Config {
+	t.Helper()
 	config, err := pgconn.ParseConfig("postgres://sluice.invalid/?sslmode=disable")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return loginWith(t, a, config, user, pw, nil)
+	return config
+}
+
+// loginPeer does so as a client of whom that is known.
+func loginPeer(t testing.TB, a *Authenticator, p Peer, pw string) (o outcome, clientErr error) {
+	t.Helper()
+	return connect(t, plainConfig(t), p.Role, pw, func(nc net.Conn, served chan<- outcome) {
+		var o outcome
+		if _, o.err = wire.ReadRequest(nc); o.err == nil {
+			o = judge(a, p, nc, nc)
+		}
+		served <- o
+	})
 }
 
 // loginWith does so with the client's configuration, and over TLS if there is a certificate for the server.
 func loginWith(t testing.TB, a *Authenticator, config *pgconn.Config, user, pw string, cert *tls.Certificate) (o outcome, clientErr error) {
+	t.Helper()
+	return connect(t, config, user, pw, func(nc net.Conn, served chan<- outcome) { serve(nc, a, cert, served) })
+}
+
+// connect has pgconn connect to who is served by serve.
+func connect(t testing.TB, config *pgconn.Config, user, pw string, serve func(net.Conn, chan<- outcome)) (o outcome, clientErr error) {
 	t.Helper()
 	near, far := net.Pipe()
 	config.User, config.Password = user, pw
 	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"192.0.2.1"}, nil }
 	config.DialFunc = func(context.Context, string, string) (net.Conn, error) { return far, nil }
 	served := make(chan outcome, 1)
-	go serve(near, a, cert, served)
+	go serve(near, served)
 	conn, clientErr := pgconn.ConnectConfig(t.Context(), config)
 	if clientErr == nil {
 		go func() { _, _ = io.Copy(io.Discard, near) }() // its Terminate
@@ -145,6 +168,11 @@ func serve(nc net.Conn, a *Authenticator, cert *tls.Certificate, served chan<- o
 		return
 	}
 	peer.Role, _ = r.Get("user")
+	o = judge(a, peer, nc, raw)
+}
+
+// judge authenticates the client at the other end of nc, which is over raw, and tells it how that ended.
+func judge(a *Authenticator, peer Peer, nc, raw net.Conn) (o outcome) {
 	rec := &recorder{Conn: nc}
 	c := wire.NewConn(rec, wire.Client)
 	o.cred, o.err = a.Authenticate(context.Background(), c, peer)
@@ -152,9 +180,10 @@ func serve(nc net.Conn, a *Authenticator, cert *tls.Certificate, served chan<- o
 	if o.err != nil {
 		_ = c.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: "no"})
 		_ = raw.Close() // nobody reads what the client says at its end
-		return
+		return o
 	}
 	_ = c.Send(&pgproto3.AuthenticationOk{}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	return o
 }
 
 // certificate returns a new self-signed certificate.

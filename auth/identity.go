@@ -6,6 +6,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -19,12 +20,50 @@ var (
 	ErrNeedsSocket = errors.New("peer authentication is only supported on Unix sockets")
 )
 
+// CertRule says what a client must show beside what its method asks for, as clientcert in PostgreSQL's pg_hba.conf does.
+type CertRule string
+
+// The rules; the empty CertRule is CertNone. Cert does what CertVerifyFull says by itself.
+const (
+	CertNone       CertRule = "none"
+	CertVerifyCA   CertRule = "verify-ca"   // a certificate, whosever it is
+	CertVerifyFull CertRule = "verify-full" // one that is for its role
+)
+
+// CertName is where in a certificate a name stands that can be a client's identity.
+type CertName string
+
+// The places. All alternative names of a kind count, each by itself.
+const (
+	CommonName CertName = "cn"
+	DNSName    CertName = "dns"
+	EmailName  CertName = "email"
+	URIName    CertName = "uri"
+)
+
+// checkNames reports a rule or a name that there is not.
+func (p *Params) checkNames() error {
+	switch p.ClientCert {
+	case "", CertNone, CertVerifyCA, CertVerifyFull:
+	default:
+		return fmt.Errorf("unknown rule for client certificates %q", p.ClientCert)
+	}
+	for _, name := range p.CertNames {
+		switch name {
+		case CommonName, DNSName, EmailName, URIName:
+		default:
+			return fmt.Errorf("unknown name in certificates %q", name)
+		}
+	}
+	return nil
+}
+
 // IdentityError is a client whose certificate, or whose user of the operating system, is not that of its role. It unwraps
 // to ErrIdentity.
 type IdentityError struct {
 	Method   Method // Cert or SocketUser
 	Role     string
-	Identity string // who the client is; empty if that cannot be told
+	Identity string // who the client is, all its names; empty if that cannot be told
 	Err      error  // why not; nil if it can
 }
 
@@ -40,35 +79,81 @@ func (e *IdentityError) Unwrap() []error { return []error{ErrIdentity, e.Err} }
 
 // identified admits a client that is proved to be its role otherwise than by a secret, with what is stored of the role.
 func (a *Authenticator) identified(ctx context.Context, p Peer) (Credential, error) {
-	identity, err := a.identity(p)
-	switch {
-	case errors.Is(err, ErrNeedsTLS), errors.Is(err, ErrNeedsCertificate), errors.Is(err, ErrNeedsSocket):
+	if err := a.checkIdentity(p); err != nil {
 		return Credential{}, err
-	case err != nil || identity != p.Role:
-		return Credential{}, &IdentityError{Method: a.method, Role: p.Role, Identity: identity, Err: err}
 	}
 	return a.trusted(ctx, p.Role)
 }
 
-// identity returns who the client is, by the method.
-func (a *Authenticator) identity(p Peer) (string, error) {
-	if a.method == SocketUser {
-		if p.User == nil {
-			return "", ErrNeedsSocket
-		}
-		return p.User()
+// checkIdentity holds who the client is, by the method, against its role.
+func (a *Authenticator) checkIdentity(p Peer) error {
+	if a.method == Cert {
+		return a.checkCertificate(p, CertVerifyFull)
 	}
-	switch {
-	case !p.TLS:
-		return "", ErrNeedsTLS
-	case p.Certificate == nil:
-		return "", ErrNeedsCertificate
+	if p.User == nil {
+		return ErrNeedsSocket
 	}
-	return commonName(p.Certificate)
+	user, err := p.User()
+	if err != nil || !a.identMap.Allows(user, p.Role) {
+		return &IdentityError{Method: SocketUser, Role: p.Role, Identity: user, Err: err}
+	}
+	return nil
 }
 
-// commonName returns the certificate's only one. With a zero byte in it, it is one name to some programs and another to
-// the authority that has signed it; the same goes for the first and the last of several.
+// checkCertificate holds the client's certificate against the rule.
+func (a *Authenticator) checkCertificate(p Peer, rule CertRule) error {
+	switch {
+	case rule == CertNone:
+		return nil
+	case !p.TLS:
+		return ErrNeedsTLS
+	case p.Certificate == nil:
+		return ErrNeedsCertificate
+	case rule == CertVerifyCA:
+		return nil
+	}
+	names, err := a.names(p.Certificate)
+	allows := func(name string) bool { return a.identMap.Allows(name, p.Role) }
+	if err != nil || !slices.ContainsFunc(names, allows) {
+		return &IdentityError{Method: Cert, Role: p.Role, Identity: strings.Join(names, ", "), Err: err}
+	}
+	return nil
+}
+
+// names returns the names in cert that count: at least one. A zero byte makes a name another one to some programs than to
+// the authority that has signed it.
+func (a *Authenticator) names(cert *x509.Certificate) ([]string, error) {
+	var names []string
+	for _, kind := range a.certNames {
+		switch kind {
+		case DNSName:
+			names = append(names, cert.DNSNames...)
+		case EmailName:
+			names = append(names, cert.EmailAddresses...)
+		case URIName:
+			for _, uri := range cert.URIs {
+				names = append(names, uri.String())
+			}
+		default:
+			name, err := commonName(cert)
+			if err != nil {
+				return nil, err
+			}
+			names = append(names, name)
+		}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
+	if slices.ContainsFunc(names, func(name string) bool { return strings.IndexByte(name, 0) >= 0 }) {
+		return nil, errors.New("a name of the client certificate contains a zero byte")
+	}
+	if len(names) == 0 {
+		return nil, errors.New("client certificate contains no user name")
+	}
+	return names, nil
+}
+
+// commonName returns the certificate's only one, empty if it has none. Of several some programs take the first, others the
+// last.
 func commonName(cert *x509.Certificate) (string, error) {
 	names := 0
 	for _, attribute := range cert.Subject.Names {
@@ -76,14 +161,8 @@ func commonName(cert *x509.Certificate) (string, error) {
 			names++
 		}
 	}
-	name := cert.Subject.CommonName
-	switch {
-	case name == "":
-		return "", errors.New("client certificate contains no user name")
-	case names > 1:
+	if names > 1 {
 		return "", errors.New("client certificate contains several common names")
-	case strings.IndexByte(name, 0) >= 0:
-		return "", errors.New("client certificate's common name contains a zero byte")
 	}
-	return name, nil
+	return cert.Subject.CommonName, nil
 }

@@ -93,7 +93,7 @@ func compile(cfg *config.Config, before *state, env environment) (*state, error)
 		problems = append(problems, fmt.Errorf("tls: %w", err))
 	}
 	for i := range cfg.Tenants {
-		ts, err := compileTenant(&cfg.Tenants[i], before, env)
+		ts, err := compileTenant(cfg, &cfg.Tenants[i], before, env)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("tenants[%d].%w", i, err))
 			continue
@@ -144,7 +144,7 @@ func serverTLS(c config.TLS, before *state) (*tlsconf.Server, error) {
 	return tlsconf.NewServer(p)
 }
 
-func compileTenant(c *config.Tenant, before *state, env environment) (*tenantState, error) {
+func compileTenant(cfg *config.Config, c *config.Tenant, before *state, env environment) (*tenantState, error) {
 	ts := &tenantState{cfg: c, roles: make(map[string]*config.Role), databases: make(map[string]*config.Database)}
 	var old *tenantState
 	if before != nil {
@@ -176,14 +176,22 @@ func compileTenant(c *config.Tenant, before *state, env environment) (*tenantSta
 	} else if ts.svc, err = newService(c.Service, ts.dialer); err != nil {
 		return nil, fmt.Errorf("service: %w", err)
 	}
-	if ts.auth, err = tenantAuth(ts, env); err != nil {
+	if ts.auth, err = tenantAuth(ts, cfg.IdentMaps, env); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	return ts, nil
 }
 
 // tenantAuth builds what verifies the tenant's clients: the users file first, then the query.
-func tenantAuth(ts *tenantState, env environment) (*auth.Authenticator, error) {
+func tenantAuth(ts *tenantState, maps []config.IdentLine, env environment) (*auth.Authenticator, error) {
+	p := auth.Params{Method: auth.Method(ts.cfg.Auth.Method), MockKey: env.mockKey, ClientCert: auth.CertRule(ts.cfg.Auth.ClientCert)}
+	for _, name := range ts.cfg.Auth.CertNames {
+		p.CertNames = append(p.CertNames, auth.CertName(name))
+	}
+	var err error
+	if p.IdentMap, err = identMap(maps, ts.cfg.Auth.Map); err != nil {
+		return nil, fmt.Errorf("map: %w", err)
+	}
 	var stores auth.Chain
 	if f := ts.cfg.Auth.UsersFile; f != "" {
 		users, err := auth.LoadUsers(f)
@@ -198,7 +206,6 @@ func tenantAuth(ts *tenantState, env environment) (*auth.Authenticator, error) {
 	case ts.cfg.URLLogin:
 		stores = append(stores, auth.NewCached(ts.svc.urlLogin(), ts.cfg.Auth.QueryCache))
 	}
-	p := auth.Params{Method: auth.Method(ts.cfg.Auth.Method), MockKey: env.mockKey}
 	if env.turnstile != nil {
 		p.Compute = env.turnstile.run
 	}
@@ -206,6 +213,20 @@ func tenantAuth(ts *tenantState, env environment) (*auth.Authenticator, error) {
 		p.Store = stores
 	}
 	return auth.New(p)
+}
+
+// identMap compiles the ident map with that name; nil for the empty name.
+func identMap(lines []config.IdentLine, name string) (*auth.IdentMap, error) {
+	if name == "" {
+		return nil, nil
+	}
+	var own []auth.IdentLine
+	for _, l := range lines {
+		if l.Map == name {
+			own = append(own, auth.IdentLine{Identity: l.Identity, Role: l.Role})
+		}
+	}
+	return auth.NewIdentMap(own)
 }
 
 // tenantDialer builds what opens the tenant's backends. The TLS configurations are made now, so that unreadable files are

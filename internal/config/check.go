@@ -34,6 +34,7 @@ func (k *checker) check() {
 	k.unsupported()
 	k.listeners()
 	k.networkSets()
+	k.identMaps()
 	k.process()
 	k.admin()
 	k.tenants()

@@ -9,6 +9,7 @@ import (
 // Postgres with.
 func (k *checker) login(at string, t *Tenant) {
 	k.enforcement(at, t)
+	k.identity(at+".auth", t)
 	path := at + ".auth.method"
 	switch t.Auth.Method {
 	case AuthCert:

@@ -19,6 +19,7 @@ type Config struct {
 	Network         Network       `key:"network" doc:"who may connect to the process at all, checked before the first byte is read"`
 	NetworkSets     []NetworkSet  `key:"network_sets" doc:"lists of networks in files of their own" reload:"live"`
 	TLS             TLS           `key:"tls" doc:"TLS towards clients"`
+	IdentMaps       []IdentLine   `key:"ident_maps" doc:"as which roles those may log in who show a certificate, or are a user of this machine; for tenants[].auth.map" reload:"live"`
 	Admin           Admin         `key:"admin" doc:"the HTTP interface for operators: /metrics /healthz /readyz /status /api/v1 and the dashboard"`
 	Console         Console       `key:"console" doc:"who may use the admin database"`
 	Log             Log           `key:"log" doc:"what is written to stderr"`
@@ -89,6 +90,13 @@ func (t TLS) Enabled() bool { return t.CertFile != "" }
 type Certificate struct {
 	CertFile string `key:"cert_file" doc:"certificate chain, PEM" unit:"file" required:"yes" path:"yes" reload:"live"`
 	KeyFile  string `key:"key_file" doc:"its private key, PEM" unit:"file" required:"yes" path:"yes" reload:"live"`
+}
+
+// IdentLine is a line of an ident map, as in PostgreSQL's pg_ident.conf. Lines with the same Map belong together.
+type IdentLine struct {
+	Map      string `key:"map" doc:"name of the map; lines with the same one belong together" required:"yes" reload:"live"`
+	Identity string `key:"identity" doc:"a name in the certificate, or the user; behind a / a regular expression (RE2) for all of it" required:"yes" reload:"live"`
+	Role     string `key:"role" doc:"the role that it may log in as; \\1 in it is what the first group of the regular expression has matched" required:"yes" reload:"live"`
 }
 
 // Admin is the HTTP interface for operators.

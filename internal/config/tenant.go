@@ -110,6 +110,15 @@ type Service struct {
 	Database string `key:"database" doc:"the database it logs in to" default:"postgres" reload:"live"`
 }
 
+// What Auth.ClientCert can be.
+const (
+	ClientCertVerifyCA   = "verify-ca"
+	ClientCertVerifyFull = "verify-full"
+)
+
+// CertNameCN is the name of a certificate that counts by default.
+const CertNameCN = "cn"
+
 // AuthMethod is how clients prove who they are.
 type AuthMethod string
 
@@ -133,6 +142,9 @@ type Auth struct {
 	UsersFile  string        `key:"users_file" doc:"lines of a role and its password or verifier, both in double quotes; the format of PgBouncer's userlist.txt; may be missing at its default if query is set or method is trust, cert or peer" unit:"file" default:"users.txt" path:"yes" reload:"live"`
 	Query      string        `key:"query" doc:"SELECT role, verifier[, valid_until] FROM … WHERE role = $1; runs as the service role, in its database" unit:"SQL" reload:"live"`
 	QueryCache time.Duration `key:"query_cache" doc:"how long its answer is used" unit:"duration" default:"30s" min:"0s" reload:"live"`
+	ClientCert string        `key:"client_cert" doc:"the certificate that a client must show beside what method asks for, as clientcert in pg_hba.conf; verify-ca: anybody's; verify-full: one for its role; with tls.client_cert; Unix sockets have none" default:"none" oneof:"none verify-ca verify-full" reload:"live"`
+	CertNames  []string      `key:"cert_names" doc:"the names in a certificate that say whose it is: its common name, or its alternative names, each of them; for method cert and client_cert verify-full" default:"[cn]" oneof:"cn dns email uri" reload:"live"`
+	Map        string        `key:"map" doc:"one of ident_maps, which says as which roles the names in a certificate, or with method peer the user, may log in; empty: as the role of that name" reload:"live"`
 }
 
 // Timeouts are limits on clients. Zero means no limit.
