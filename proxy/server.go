@@ -69,8 +69,10 @@ type Server struct {
 	audit   *audit
 	history *history
 	nextID  atomic.Uint64
-	logins  atomic.Int64 // connections that caps does not count yet
-	proving atomic.Int64 // of these, those that have said who they are
+
+	reminders reminders    // of certificates
+	logins    atomic.Int64 // connections that caps does not count yet
+	proving   atomic.Int64 // of these, those that have said who they are
 
 	ctx      context.Context // ends when the server does
 	cancel   context.CancelFunc
@@ -84,6 +86,7 @@ type Server struct {
 	mu        sync.Mutex // guards below; held over a reload, never on the path of a client
 	listeners []*listener
 	ended     bool
+	unwatch   context.CancelFunc // ends the watch of certificates; nil: there is none
 
 	changing sync.Mutex // guards keeper; held over a change of state, by a reload, the API or the clock; taken after mu
 	keeper   *keeper
@@ -138,7 +141,8 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	s.workers.Go(s.followBudgets)
 	s.workers.Go(s.followClock)
 	s.workers.Go(s.trim)
-	s.watchCertificates(st)
+	s.workers.Go(s.followCertificates)
+	s.watchCertificates(st, nil)
 	return s, nil
 }
 
@@ -279,9 +283,7 @@ func (s *Server) ReloadBy(cfg *config.Config, by Author) (err error) {
 	for _, ln := range opened.gone {
 		ln.close()
 	}
-	if st.tls != before.tls {
-		s.watchCertificates(st)
-	}
+	s.watchCertificates(st, before)
 	s.log.Info("configuration reloaded")
 	changed := !reflect.DeepEqual(policySpec(before.cfg, before.saved), policySpec(cfg, sv))
 	s.audit.note(auditReload, append(by.attrs(), logChanged, changed)...)
@@ -366,29 +368,4 @@ func (l *lane) apply(n laneSettings) {
 	if changed {
 		l.pool.SetDialer(l.dialer())
 	}
-}
-
-// watchCertificates reloads the certificates of st when their files change, until the server ends or st has been replaced.
-func (s *Server) watchCertificates(st *state) {
-	if !st.tls.Enabled() {
-		return
-	}
-	for _, w := range st.tls.Warnings(time.Now()) {
-		s.log.Warn("certificate", logError, w)
-	}
-	if st.cfg.Watch == "none" {
-		return
-	}
-	s.workers.Go(func() {
-		err := st.tls.Watch(s.ctx, func(err error) {
-			if err != nil {
-				s.log.Error("certificate reload failed, the old ones stay", logError, err)
-				return
-			}
-			s.log.Info("certificates reloaded")
-		})
-		if err != nil {
-			s.log.Error("certificates cannot be watched", logError, err)
-		}
-	})
 }

@@ -44,7 +44,8 @@ type tenantState struct {
 	cfg       *config.Tenant
 	auth      *auth.Authenticator
 	dialer    *backend.Dialer
-	svc       *service // nil: there is none
+	tls       *tlsconf.Backends // of the dialer
+	svc       *service          // nil: there is none
 	roles     map[string]*config.Role
 	databases map[string]*config.Database
 	settings  []wire.Param // every backend starts with them
@@ -136,7 +137,10 @@ func serverTLS(c config.TLS, before *state) (*tlsconf.Server, error) {
 	}
 	p := tlsconf.ServerParams{
 		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCert: tlsconf.ClientCert(c.ClientCert),
-		ClientCAFile: c.ClientCAFile, MinVersion: tlsconf.Version(c.MinVersion),
+		ClientCAFile: c.ClientCAFile, MinVersion: tlsconf.Version(c.MinVersion), CAFile: c.CAFile,
+	}
+	for _, curve := range c.Curves {
+		p.Curves = append(p.Curves, tlsconf.Curve(curve))
 	}
 	for _, pair := range c.Certificates {
 		p.Certificates = append(p.Certificates, tlsconf.KeyPair(pair))
@@ -160,16 +164,18 @@ func compileTenant(cfg *config.Config, c *config.Tenant, before *state, env envi
 		ts.settings = append(ts.settings, wire.Param{Name: s.Name, Value: s.Value})
 	}
 	var err error
-	if ts.dialer, err = tenantDialer(&c.Backend, env.dial); err != nil {
-		return nil, fmt.Errorf("backend: %w", err)
-	}
 	ts.tenant = newTenant(c.Name)
-	sameBackend := old != nil && reflect.DeepEqual(old.cfg.Backend, c.Backend)
 	if old != nil {
 		ts.tenant = old.tenant
 	}
+	sameBackend := old != nil && reflect.DeepEqual(old.cfg.Backend, c.Backend)
 	if sameBackend {
-		ts.dialer = old.dialer
+		ts.dialer, ts.tls, err = old.dialer, old.tls, old.tls.Reload()
+	} else {
+		ts.dialer, ts.tls, err = tenantDialer(&c.Backend, env.dial)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("backend: %w", err)
 	}
 	if sameBackend && old.cfg.Service == c.Service {
 		ts.svc = old.svc
@@ -231,7 +237,7 @@ func identMap(lines []config.IdentLine, name string) (*auth.IdentMap, error) {
 
 // tenantDialer builds what opens the tenant's backends. The TLS configurations are made now, so that unreadable files are
 // found now and TLS sessions can be resumed.
-func tenantDialer(c *config.Backend, dial DialFunc) (*backend.Dialer, error) {
+func tenantDialer(c *config.Backend, dial DialFunc) (*backend.Dialer, *tlsconf.Backends, error) {
 	tp := tlsconf.BackendParams{
 		Mode: tlsconf.Mode(c.TLSMode), CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName,
 	}
@@ -239,17 +245,18 @@ func tenantDialer(c *config.Backend, dial DialFunc) (*backend.Dialer, error) {
 		TLSMode: string(c.TLSMode), DirectTLS: c.TLSNegotiation == config.TLSDirect, Verifies: tp.Verifies(),
 		ConnectTimeout: c.ConnectTimeout, DialContext: switched(dial),
 	}
-	configs := make(map[string]*tls.Config)
+	var hosts []string
 	for _, h := range c.Hosts {
 		p.Hosts = append(p.Hosts, backend.Address{Network: h.Network(), Addr: h.String()})
-		tc, err := tlsconf.Backend(tp, h.Host)
-		if err != nil {
-			return nil, err
-		}
-		configs[h.Host] = tc
+		hosts = append(hosts, h.Host)
 	}
-	p.TLSFor = func(host string) (*tls.Config, error) { return configs[host], nil }
-	return backend.NewDialer(p)
+	configs, err := tlsconf.NewBackends(tp, hosts)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.TLSFor = func(host string) (*tls.Config, error) { return configs.Config(host), nil }
+	d, err := backend.NewDialer(p)
+	return d, configs, err
 }
 
 // switched returns dial, nil being the system's, with its connections ready to be adopted by a loop under TLS.

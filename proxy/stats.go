@@ -31,6 +31,12 @@ func (src source) Process() metrics.Process {
 		Version: s.version, Clients: s.clients(), MaxClients: st.cfg.Limits.MaxClients, Draining: s.draining.Load(), Loops: len(s.shards),
 		CertificateExpiry: st.tls.Expiry(), Moves: s.moves.Load(),
 	}
+	p.BackendCertificateExpiry = make(map[string]time.Time)
+	for _, ts := range st.tenants {
+		if end := ts.tls.Expiry(); !end.IsZero() {
+			p.BackendCertificateExpiry[ts.cfg.Name] = end
+		}
+	}
 	p.Bans = make(map[string]int)
 	for _, b := range s.guard.Bans(time.Now()) {
 		if !strings.HasPrefix(b.Tenant, "?") {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"sluice/internal/config"
+	"sluice/internal/tlsconf"
 	"sluice/proxy"
 )
 
@@ -43,5 +44,7 @@ func adminTLS(c config.Admin) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.cert_file: %w", err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}, nil
+	base := tlsconf.Base()
+	base.Certificates = []tls.Certificate{certificate}
+	return base, nil
 }

@@ -62,6 +62,12 @@ func (k *checker) process() {
 	if len(t.Certificates) > 0 && !t.Enabled() && k.sound("tls.cert_file") {
 		k.add("tls.certificates", "needs tls.cert_file, for clients that name no server")
 	}
+	if t.CAFile != "" && !t.Enabled() && k.sound("tls.cert_file") {
+		k.add("tls.ca_file", "needs tls.cert_file and tls.key_file")
+	}
+	if only13(t.Curves) && t.MinVersion == "1.2" {
+		k.add("tls.curves", "has none that TLS 1.2 can use: set tls.min_version to 1.3, or add X25519 or P-256")
+	}
 	if t.ClientCert == ClientCertOptional || t.ClientCert == ClientCertRequired {
 		if t.ClientCAFile == "" && k.sound("tls.client_ca_file") {
 			k.add("tls.client_cert", "needs tls.client_ca_file")
@@ -72,6 +78,11 @@ func (k *checker) process() {
 	}
 	k.consoleRoles("console.admin_roles", k.cfg.Console.AdminRoles)
 	k.consoleRoles("console.stats_roles", k.cfg.Console.StatsRoles)
+}
+
+// only13 reports whether there are curves, and all of them are for TLS 1.3.
+func only13(curves []string) bool {
+	return len(curves) > 0 && !slices.ContainsFunc(curves, func(c string) bool { return !strings.Contains(c, "MLKEM") })
 }
 
 func (k *checker) consoleRoles(path string, roles []string) {

@@ -81,6 +81,8 @@ type TLS struct {
 	ClientCert   string        `key:"client_cert" doc:"whether clients show a certificate; optional: one that is shown must be valid" default:"none" oneof:"none optional required" reload:"live"`
 	ClientCAFile string        `key:"client_ca_file" doc:"authorities that sign client certificates, PEM" unit:"file" path:"yes" reload:"live"`
 	MinVersion   string        `key:"min_version" doc:"oldest TLS version that is accepted" default:"'1.2'" oneof:"1.2 1.3" reload:"live"`
+	Curves       []string      `key:"curves" doc:"ways to exchange keys that are accepted; those with MLKEM are for TLS 1.3 and withstand quantum computers; [] is all, the best first" oneof:"X25519MLKEM768 SecP256r1MLKEM768 SecP384r1MLKEM1024 X25519 P-256 P-384 P-521" reload:"live"`
+	CAFile       string        `key:"ca_file" doc:"the authorities that have signed these certificates, PEM: what the admin address gives clients at /ca.pem for their sslrootcert; empty: the root at the end of cert_file's chain, if it is there" unit:"file" path:"yes" reload:"live"`
 }
 
 // Enabled reports whether there is a certificate, and with it TLS.

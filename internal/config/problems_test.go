@@ -151,6 +151,11 @@ sluice.yaml:3: tls.client_cert: needs tls.cert_file and tls.key_file
 sluice.yaml:4: tls.min_version: must be one of 1.2, 1.3, got "1.1"
 sluice.yaml:5: tls.certificates[0].key_file: is required
 sluice.yaml:5: tls.certificates: needs tls.cert_file, for clients that name no server`},
+		{"curves and authorities", "tls:\n  curves: [X25519MLKEM768, secp384r1]\n  ca_file: c\n",
+			"sluice.yaml:2: tls.curves[1]: must be one of X25519MLKEM768, SecP256r1MLKEM768, SecP384r1MLKEM1024, X25519, P-256, P-384, P-521, got \"secp384r1\"\n" +
+				"sluice.yaml:3: tls.ca_file: needs tls.cert_file and tls.key_file"},
+		{"curves that no client with TLS 1.2 has", "tls: {cert_file: c, key_file: k, curves: [X25519MLKEM768]}\n",
+			"sluice.yaml:1: tls.curves: has none that TLS 1.2 can use: set tls.min_version to 1.3, or add X25519 or P-256"},
 		{"ranges", "limits: {max_clients: 0, max_clients_per_address: -1, login_timeout: 0s}\nbans: {window: -1s}\nshutdown_timeout: -1s\n", `
 sluice.yaml:1: limits.max_clients: must be at least 1, got 0
 sluice.yaml:1: limits.max_clients_per_address: must be at least 0, got -1

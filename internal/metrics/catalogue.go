@@ -63,6 +63,12 @@ func processFamilies() []family {
 					k.number(float64(p.CertificateExpiry.Unix()))
 				}
 			}),
+		process("backend_certificate_expiry_timestamp_seconds", "When the first of the certificates that a tenant's Postgres is shown ends; absent without any.", tenant,
+			func(p *Process, k sink) {
+				for name, end := range p.BackendCertificateExpiry {
+					k.number(float64(end.Unix()), clean(name))
+				}
+			}),
 		{"sluice_config_last_reload_successful", gauge, "1 if the last reload of the configuration took effect; 0 if it was refused and changed nothing.", nil,
 			func(s *scrape, k sink) { ok, _ := s.events.reload(); k.flag(ok) }},
 		{"sluice_config_last_reload_success_timestamp_seconds", gauge, "When the configuration in effect was loaded.", nil,

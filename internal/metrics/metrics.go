@@ -41,13 +41,16 @@ type Source interface {
 type Process struct {
 	Version           string // "": unknown
 	Budgets           []Budget
-	Clients           int            // client connections, those that log in included
-	MaxClients        int            // how many there may be; 0: no limit
-	CertificateExpiry time.Time      // when the first of the certificates facing clients ends; zero: none
-	Bans              map[string]int // how many, by tenant
-	Draining          bool
-	Loops             int
-	Moves             uint64 // sessions that went to another loop
+	Clients           int       // client connections, those that log in included
+	MaxClients        int       // how many there may be; 0: no limit
+	CertificateExpiry time.Time // when the first of the certificates facing clients ends; zero: none
+	// BackendCertificateExpiry is when the first of the certificates shown to Postgres ends, by tenant; absent: there is none.
+	BackendCertificateExpiry map[string]time.Time
+
+	Bans     map[string]int // how many, by tenant
+	Draining bool
+	Loops    int
+	Moves    uint64 // sessions that went to another loop
 }
 
 // Budget is how many backends a tenant has in all its pools, and how many it may have; a Max of 0 is no limit.

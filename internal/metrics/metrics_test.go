@@ -334,7 +334,8 @@ func TestNamesInOtherEncodingsDoNotBreakTheScrape(t *testing.T) {
 func TestEveryFamilyOfTheCatalogueIsExported(t *testing.T) {
 	t.Parallel()
 	m, source := newMetrics(500, busy())
-	source.process = Process{Budgets: []Budget{{"acme", 1, 2, 3, 4}}, MaxClients: 1, CertificateExpiry: time.Now(), Bans: map[string]int{"acme": 1}}
+	source.process = Process{Budgets: []Budget{{"acme", 1, 2, 3, 4}}, MaxClients: 1, CertificateExpiry: time.Now(), Bans: map[string]int{"acme": 1},
+		BackendCertificateExpiry: map[string]time.Time{"acme": time.Now()}}
 	m.Refused("acme", "session", "x")
 	m.LoginFailed("acme", "alice")
 	m.BackendLoginFailed("acme", "x")

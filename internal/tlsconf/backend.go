@@ -1,11 +1,13 @@
 package tlsconf
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -42,60 +44,108 @@ func (p BackendParams) Verifies() bool {
 	return p.Mode == ModeVerifyCA || p.Mode == ModeVerifyFull || p.Mode == ModeRequire && p.CAFile != ""
 }
 
-// Backend builds the configuration for connections to Postgres at host. It returns nil without an error where TLS is
-// not to be used: mode disable, and any mode if host is a Unix socket (a path, or @ for an abstract one), as in libpq.
-// Mode prefer differs from require only in what the caller does when the server answers 'N'.
-//
-// The files are read now and not again. Errors name the file or the parameter.
-func Backend(p BackendParams, host string) (*tls.Config, error) {
+// Backends holds the TLS configurations facing one Postgres, which may have several hosts. It is safe for concurrent use.
+type Backends struct{ reloader }
+
+// NewBackends reads and validates the files that p names. Errors name the file or the parameter.
+func NewBackends(p BackendParams, hosts []string) (*Backends, error) {
 	if err := p.validate(); err != nil {
 		return nil, err
 	}
-	if p.Mode == ModeDisable || isUnixSocket(host) {
-		return nil, nil
+	b := &Backends{}
+	b.files, b.load = p.files(hosts), func() (*material, error) { return p.load(hosts) }
+	if _, err := b.reload(); err != nil {
+		return nil, err
 	}
-	name := p.ServerName
-	if name == "" {
-		name = host
+	return b, nil
+}
+
+// Config returns the configuration for connections to Postgres at host. It is nil where TLS is not to be used: mode
+// disable, and any mode if host is a Unix socket (a path, or @ for an abstract one), as in libpq.
+// Mode prefer differs from require only in what the caller does when the server answers 'N'.
+//
+// Take it anew for every connection: Reload replaces it, and with it the sessions that it remembers.
+func (b *Backends) Config(host string) *tls.Config { return b.current.Load().hosts[host] }
+
+// files returns the names of all files that load reads.
+func (p BackendParams) files(hosts []string) []string {
+	if !slices.ContainsFunc(hosts, p.encrypts) {
+		return nil
 	}
-	if name == "" {
-		return nil, fmt.Errorf("tls_mode %s: neither host nor server_name", p.Mode)
+	var files []string
+	if p.Verifies() && p.CAFile != "" {
+		files = append(files, p.CAFile)
 	}
-	config := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{ALPN},
-		ServerName:         name,
-		ClientSessionCache: tls.NewLRUClientSessionCache(sessionCacheSize),
-		InsecureSkipVerify: true, // what has to be verified is, in VerifyConnection, which runs for resumed sessions too
+	if p.CertFile != "" {
+		files = append(files, p.CertFile, p.KeyFile)
+	}
+	return files
+}
+
+// encrypts reports whether TLS is used to host.
+func (p BackendParams) encrypts(host string) bool {
+	return p.Mode != ModeDisable && !isUnixSocket(host)
+}
+
+// load reads the files of p and builds the configurations.
+func (p BackendParams) load(hosts []string) (*material, error) {
+	m := &material{hosts: make(map[string]*tls.Config, len(hosts))}
+	if !slices.ContainsFunc(hosts, p.encrypts) {
+		return m, nil
 	}
 	var files reader
-	if p.Verifies() {
-		verify, err := p.verifier(&files, name)
-		if err != nil {
-			return nil, err
-		}
-		config.VerifyConnection = verify
+	var authorities *x509.CertPool // nil: those of the system
+	var own *tls.Certificate
+	var problems []error
+	if p.Verifies() && p.CAFile != "" {
+		var err error
+		authorities, _, err = files.authorities(p.CAFile)
+		problems = append(problems, err)
 	}
 	if p.CertFile != "" {
 		cert, err := files.keyPair(KeyPair{CertFile: p.CertFile, KeyFile: p.KeyFile})
+		own, problems = &cert, append(problems, err)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	for _, host := range hosts {
+		if !p.encrypts(host) {
+			continue
+		}
+		config, err := p.config(host, authorities, own)
 		if err != nil {
 			return nil, err
 		}
+		m.hosts[host] = config
+	}
+	m.digest, m.shown, m.trusted = files.sum, files.shown, files.trusted
+	return m, nil
+}
+
+// config builds the configuration for one host.
+func (p BackendParams) config(host string, authorities *x509.CertPool, own *tls.Certificate) (*tls.Config, error) {
+	name := cmp.Or(p.ServerName, host)
+	if name == "" {
+		return nil, fmt.Errorf("tls_mode %s: neither host nor server_name", p.Mode)
+	}
+	config := Base()
+	config.NextProtos = []string{ALPN}
+	config.ServerName = name
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(sessionCacheSize)
+	config.InsecureSkipVerify = true // what has to be verified is, in VerifyConnection, which runs for resumed sessions too
+	if p.Verifies() {
+		config.VerifyConnection = p.verifier(authorities, name)
+	}
+	if own != nil {
 		// As libpq, show it whatever authorities the server lists: its refusal says more than our silence.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil }
 	}
 	return config, nil
 }
 
 // verifier returns what verifies the server of each connection.
-func (p BackendParams) verifier(files *reader, name string) (func(tls.ConnectionState) error, error) {
-	var authorities *x509.CertPool // nil: those of the system
-	if p.CAFile != "" {
-		var err error
-		if authorities, err = files.authorities(p.CAFile); err != nil {
-			return nil, err
-		}
-	}
+func (p BackendParams) verifier(authorities *x509.CertPool, name string) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
 		if len(state.PeerCertificates) == 0 {
 			return ErrNoServerCertificate
@@ -107,7 +157,7 @@ func (p BackendParams) verifier(files *reader, name string) (func(tls.Connection
 			return nil
 		}
 		return verifyName(state.PeerCertificates[0], name)
-	}, nil
+	}
 }
 
 // verifyName verifies that cert is for name, a host name or an IP address. A certificate that names no host and no

@@ -15,6 +15,15 @@ import (
 
 const backendHost = "db.example"
 
+// Backend returns the configuration for one host.
+func Backend(p BackendParams, host string) (*tls.Config, error) {
+	b, err := NewBackends(p, []string{host})
+	if err != nil {
+		return nil, err
+	}
+	return b.Config(host), nil
+}
+
 func TestBackendModesAgainstServers(t *testing.T) {
 	t.Parallel()
 	ca, stranger := newAuthority(t, "ca", nil, time.Hour), newAuthority(t, "stranger", nil, time.Hour)

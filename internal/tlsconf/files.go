@@ -15,13 +15,12 @@ import (
 // maxFileBytes bounds a PEM file: the bundle of all public authorities is about 250 KiB.
 const maxFileBytes = 8 << 20 // 8 MiB
 
-// reader reads PEM files and remembers what it read as a digest. The zero reader is ready.
+// reader reads PEM files, and remembers what it has read. The zero reader is ready.
 type reader struct {
-	sum [sha256.Size]byte
+	sum     [sha256.Size]byte // identifies the contents of everything, in order
+	shown   []origin          // see material
+	trusted []origin
 }
-
-// digest identifies the contents of everything read so far, in order.
-func (r *reader) digest() [sha256.Size]byte { return r.sum }
 
 func (r *reader) read(file string) ([]byte, error) {
 	f, err := os.Open(file)
@@ -45,9 +44,8 @@ func (r *reader) read(file string) ([]byte, error) {
 }
 
 // keyPairs reads all pairs. The error lists every one that is wrong.
-func (r *reader) keyPairs(pairs []KeyPair) ([]tls.Certificate, []leaf, error) {
+func (r *reader) keyPairs(pairs []KeyPair) ([]tls.Certificate, error) {
 	certificates := make([]tls.Certificate, 0, len(pairs))
-	leaves := make([]leaf, 0, len(pairs))
 	var problems []error
 	for _, pair := range pairs {
 		cert, err := r.keyPair(pair)
@@ -56,9 +54,8 @@ func (r *reader) keyPairs(pairs []KeyPair) ([]tls.Certificate, []leaf, error) {
 			continue
 		}
 		certificates = append(certificates, cert)
-		leaves = append(leaves, leaf{file: pair.CertFile, cert: cert.Leaf})
 	}
-	return certificates, leaves, errors.Join(problems...)
+	return certificates, errors.Join(problems...)
 }
 
 // keyPair reads a certificate with its chain and its key. The key may not be encrypted.
@@ -75,42 +72,55 @@ func (r *reader) keyPair(pair KeyPair) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("certificate %s with private key %s: %w", pair.CertFile, pair.KeyFile, err)
 	}
+	first := cert.Leaf // a chain ends with the first of its certificates
+	for _, c := range chainOf(cert) {
+		if c.NotAfter.Before(first.NotAfter) {
+			first = c
+		}
+	}
+	r.shown = append(r.shown, origin{pair.CertFile, first})
 	return cert, nil
 }
 
-// authorities reads the certificates of a file of authorities.
-func (r *reader) authorities(file string) (*x509.CertPool, error) {
+// authorities reads the certificates of a file of authorities: as a pool, and as PEM that holds nothing else.
+func (r *reader) authorities(file string) (*x509.CertPool, []byte, error) {
 	data, err := r.read(file)
 	if err != nil {
-		return nil, fmt.Errorf("read certificate authorities: %w", err)
+		return nil, nil, fmt.Errorf("read certificate authorities: %w", err)
 	}
-	pool, err := parseAuthorities(data)
+	certificates, err := parseAuthorities(data)
 	if err != nil {
-		return nil, fmt.Errorf("certificate authorities %s: %w", file, err)
+		return nil, nil, fmt.Errorf("certificate authorities %s: %w", file, err)
 	}
-	return pool, nil
+	pool, last := x509.NewCertPool(), certificates[0]
+	for _, c := range certificates {
+		pool.AddCert(c)
+		if c.NotAfter.After(last.NotAfter) {
+			last = c
+		}
+	}
+	r.trusted = append(r.trusted, origin{file, last})
+	return pool, encode(certificates), nil
 }
 
-// parseAuthorities makes a pool of the certificates in data. Unlike x509.CertPool.AppendCertsFromPEM it skips none
+// parseAuthorities returns the certificates in data, at least one. Unlike x509.CertPool.AppendCertsFromPEM it skips none
 // that is broken: an authority that is silently missing shows up as a login that fails for no reason.
-func parseAuthorities(data []byte) (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
-	count := 0
+func parseAuthorities(data []byte) ([]*x509.Certificate, error) {
+	var certificates []*x509.Certificate
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
-		count++
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", count, err)
+			return nil, fmt.Errorf("certificate %d: %w", len(certificates)+1, err)
 		}
-		pool.AddCert(cert)
+		certificates = append(certificates, cert)
 	}
-	if count == 0 {
+	if len(certificates) == 0 {
 		return nil, errors.New("no certificate in it")
 	}
-	return pool, nil
+	return certificates, nil
 }
 
 func (p KeyPair) validate() error {

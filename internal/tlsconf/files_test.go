@@ -68,7 +68,7 @@ func TestDigestTellsFilesApart(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return r.digest()
+		return r.sum
 	}
 	if digest("ab", "c") != digest("ab", "c") {
 		t.Error("the same files have different digests")
@@ -88,9 +88,17 @@ func FuzzParseAuthorities(f *testing.F) {
 	f.Add(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("no certificate")}))
 	f.Add(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: ca.cert.Raw}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		pool, err := parseAuthorities(data)
-		if (pool == nil) == (err == nil) {
-			t.Fatalf("got (%v, %v), want either a pool or an error", pool, err)
+		certificates, err := parseAuthorities(data)
+		if (len(certificates) == 0) == (err == nil) {
+			t.Fatalf("got (%v, %v), want either certificates or an error", certificates, err)
+		}
+		again, err := parseAuthorities(encode(certificates))
+		if len(again) != len(certificates) || (err == nil) != (len(certificates) > 0) {
+			t.Errorf("%d certificates are written as %d, %v", len(certificates), len(again), err)
+		}
+		err = nil
+		if len(certificates) == 0 {
+			err = os.ErrInvalid
 		}
 		if lax := x509.NewCertPool(); err == nil && !lax.AppendCertsFromPEM(data) {
 			t.Error("accepted what crypto/x509 finds no certificate in")

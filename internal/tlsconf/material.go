@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"time"
 )
 
 // material is what was read from the files at one time and the configurations made of it. It is immutable.
@@ -15,7 +14,18 @@ type material struct {
 	digest [sha256.Size]byte // of all that was read
 	config *tls.Config       // nil: disabled
 	direct *tls.Config
-	leaves []leaf
+	hosts  map[string]*tls.Config // of Backends; nil: without TLS
+
+	shown       []origin // certificates that we show
+	trusted     []origin // of each file of authorities the certificate that is valid for longest
+	authorities []byte   // see Server.Authorities
+	doubts      []error  // warnings that have nothing to do with the time
+}
+
+// origin is a certificate and the file that it came from.
+type origin struct {
+	file string
+	cert *x509.Certificate
 }
 
 // load reads the files of p and builds the configurations.
@@ -25,32 +35,45 @@ func load(p ServerParams) (*material, error) {
 		return &material{}, nil
 	}
 	var files reader
-	certificates, leaves, err := files.keyPairs(pairs)
+	m := &material{}
+	certificates, err := files.keyPairs(pairs)
 	problems := []error{err}
-	var clientCAs *x509.CertPool
+	var clientCAs, ownCAs *x509.CertPool
 	if p.ClientCert.asks() {
-		clientCAs, err = files.authorities(p.ClientCAFile)
+		clientCAs, _, err = files.authorities(p.ClientCAFile)
 		problems = append(problems, err)
 	}
-	version, err := p.MinVersion.number()
+	if p.CAFile != "" {
+		ownCAs, m.authorities, err = files.authorities(p.CAFile)
+		problems = append(problems, err)
+	}
+	base := Base()
+	base.MinVersion, err = p.MinVersion.number()
+	problems = append(problems, err)
+	base.CurvePreferences, err = curveIDs(p.Curves)
 	problems = append(problems, err)
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
+	m.digest, m.shown, m.trusted = files.sum, files.shown, files.trusted
+	if p.CAFile == "" {
+		m.authorities = roots(certificates)
+	} else {
+		m.doubts = unsigned(certificates, pairs, ownCAs, p.CAFile)
+	}
 	// Two configurations, not one and its clone: a clone shares the keys of the session tickets.
-	return &material{
-		digest: files.digest(),
-		config: serverConfig(certificates, clientCAs, p.ClientCert, version),
-		direct: directConfig(serverConfig(certificates, clientCAs, p.ClientCert, version)),
-		leaves: leaves,
-	}, nil
+	m.config = serverConfig(base, certificates, clientCAs, p.ClientCert)
+	m.direct = directConfig(serverConfig(base, certificates, clientCAs, p.ClientCert))
+	return m, nil
 }
 
-func serverConfig(certificates []tls.Certificate, clientCAs *x509.CertPool, rule ClientCert, version uint16) *tls.Config {
+func serverConfig(base *tls.Config, certificates []tls.Certificate, clientCAs *x509.CertPool, rule ClientCert) *tls.Config {
 	config := &tls.Config{
-		MinVersion: version,
-		NextProtos: []string{ALPN}, // who asks for other protocols only is refused, who asks for none is not
-		ClientCAs:  clientCAs,
+		MinVersion:       base.MinVersion,
+		CipherSuites:     base.CipherSuites,
+		CurvePreferences: base.CurvePreferences,
+		NextProtos:       []string{ALPN}, // who asks for other protocols only is refused, who asks for none is not
+		ClientCAs:        clientCAs,
 		// In place of Certificates, so that the choice of a certificate and its note are the same.
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return choose(certificates, hello), nil },
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -128,21 +151,6 @@ func verifyClient(state tls.ConnectionState, authorities *x509.CertPool, require
 		return nil
 	}
 	return verifyChain(state.PeerCertificates, authorities, x509.ExtKeyUsageClientAuth)
-}
-
-// verifyChain verifies the chain whose leaf comes first; nil authorities are those of the system.
-func verifyChain(chain []*x509.Certificate, authorities *x509.CertPool, usage x509.ExtKeyUsage) error {
-	intermediates := x509.NewCertPool()
-	for _, cert := range chain[1:] {
-		intermediates.AddCert(cert)
-	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
-		Roots:         authorities,
-		Intermediates: intermediates,
-		CurrentTime:   time.Now(),
-		KeyUsages:     []x509.ExtKeyUsage{usage},
-	})
-	return err
 }
 
 // asks reports whether clients are asked for a certificate.

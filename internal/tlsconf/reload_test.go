@@ -152,7 +152,7 @@ func TestExpiryIsTheEarliestAndExpiredOnlyWarns(t *testing.T) {
 	if got := s.Expiry(); !got.Equal(want) {
 		t.Errorf("Expiry: got %v, want %v", got, want)
 	}
-	if got := s.Warnings(want); len(got) != 0 {
+	if got := s.Warnings(want); len(got) != 1 || !errors.As(got[0], new(*ExpiryError)) {
 		t.Errorf("warnings in the last second: %v", got)
 	}
 	for name, now := range map[string]time.Time{"after": want.Add(time.Second), "before": want.Add(-365 * 24 * time.Hour)} {

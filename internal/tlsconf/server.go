@@ -3,11 +3,8 @@ package tlsconf
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"sync/atomic"
-	"time"
 )
 
 // ALPN is the name of the protocol in TLS handshakes. Protocol: "SSL Session Encryption".
@@ -29,15 +26,6 @@ const (
 	ClientCertRequired ClientCert = "required" // no connection without one
 )
 
-// Version is a TLS version as configuration files write it.
-type Version string
-
-// The versions; the empty Version is Version12.
-const (
-	Version12 Version = "1.2"
-	Version13 Version = "1.3"
-)
-
 // KeyPair names the PEM files of a certificate, its chain behind it, and its private key.
 type KeyPair struct {
 	CertFile string
@@ -52,14 +40,12 @@ type ServerParams struct {
 	ClientCert   ClientCert
 	ClientCAFile string // who may sign client certificates; needed unless ClientCert is none
 	MinVersion   Version
+	Curves       []Curve // none: those of crypto/tls
+	CAFile       string  // who has signed the certificates, for Authorities; empty: as their files say
 }
 
 // Server holds the TLS configuration facing clients. It is safe for concurrent use.
-type Server struct {
-	params  ServerParams  // with all pairs in Certificates
-	reloads atomic.Uint64 // loads begun; orders those that overlap
-	current atomic.Pointer[material]
-}
+type Server struct{ reloader }
 
 // NewServer reads and validates the files that p names. Without any certificate the Server is disabled, which is not
 // an error: Config and DirectConfig return nil then. Errors name the file or the parameter; all problems are listed.
@@ -68,7 +54,8 @@ func NewServer(p ServerParams) (*Server, error) {
 		return nil, err
 	}
 	p.Certificates, p.CertFile, p.KeyFile = p.pairs(), "", ""
-	s := &Server{params: p}
+	s := &Server{}
+	s.files, s.load = p.files(), func() (*material, error) { return load(p) }
 	if _, err := s.reload(); err != nil {
 		return nil, err
 	}
@@ -88,77 +75,9 @@ func (s *Server) Config() *tls.Config { return s.current.Load().config }
 // for the protocol "postgresql" by ALPN.
 func (s *Server) DirectConfig() *tls.Config { return s.current.Load().direct }
 
-// Reload reads all files again and swaps the configurations at once. If anything is wrong the old ones stay and the
-// error names the file. Files that have not changed keep their configuration and its session tickets.
-// A certificate that has expired is no error, see Warnings.
-func (s *Server) Reload() error {
-	_, err := s.reload()
-	return err
-}
-
-// Expiry returns when the first of the certificates expires, the zero time if s is disabled.
-func (s *Server) Expiry() time.Time {
-	var first time.Time
-	for _, l := range s.current.Load().leaves {
-		if first.IsZero() || l.cert.NotAfter.Before(first) {
-			first = l.cert.NotAfter
-		}
-	}
-	return first
-}
-
-// Warnings returns a *ValidityError for each certificate in use that is not valid at now. Clients that verify will
-// refuse it.
-func (s *Server) Warnings(now time.Time) []error {
-	var warnings []error
-	for _, l := range s.current.Load().leaves {
-		if now.Before(l.cert.NotBefore) || now.After(l.cert.NotAfter) {
-			warnings = append(warnings, &ValidityError{File: l.file, NotBefore: l.cert.NotBefore, NotAfter: l.cert.NotAfter})
-		}
-	}
-	return warnings
-}
-
-// ValidityError says that a certificate is not valid yet or not valid any more.
-type ValidityError struct {
-	File      string
-	NotBefore time.Time
-	NotAfter  time.Time
-}
-
-// Error names the file and the time in which its certificate is valid.
-func (e *ValidityError) Error() string {
-	return fmt.Sprintf("certificate %s is valid only from %s to %s", e.File,
-		e.NotBefore.UTC().Format(time.RFC3339), e.NotAfter.UTC().Format(time.RFC3339))
-}
-
-// reload is Reload; it also reports whether the configurations were replaced.
-func (s *Server) reload() (changed bool, err error) {
-	order := s.reloads.Add(1)
-	next, err := load(s.params)
-	if err != nil {
-		return false, err
-	}
-	next.order = order
-	for {
-		old := s.current.Load()
-		switch {
-		case old == nil:
-		case old.order > order: // a load that began later has read newer files
-			return false, nil
-		case old.digest == next.digest:
-			kept := *old
-			kept.order = order
-			if s.current.CompareAndSwap(old, &kept) {
-				return false, nil
-			}
-			continue
-		}
-		if s.current.CompareAndSwap(old, next) {
-			return true, nil
-		}
-	}
-}
+// Authorities returns, as PEM, the certificates that a client needs to verify ours: those of CAFile, or the roots at the
+// ends of our chains. It is nil if that is not known, or s is disabled.
+func (s *Server) Authorities() []byte { return s.current.Load().authorities }
 
 func (p ServerParams) validate() error {
 	var problems []error
@@ -176,6 +95,9 @@ func (p ServerParams) validate() error {
 	}
 	if _, err := p.MinVersion.number(); err != nil {
 		problems = append(problems, fmt.Errorf("min_version: %w", err))
+	}
+	if _, err := curveIDs(p.Curves); err != nil {
+		problems = append(problems, fmt.Errorf("curves: %w", err))
 	}
 	for i, pair := range p.pairs() {
 		if err := pair.validate(); err != nil {
@@ -203,21 +125,8 @@ func (p ServerParams) files() []string {
 	if p.ClientCert.asks() {
 		files = append(files, p.ClientCAFile)
 	}
-	return files
-}
-
-func (v Version) number() (uint16, error) {
-	switch v {
-	case "", Version12:
-		return tls.VersionTLS12, nil
-	case Version13:
-		return tls.VersionTLS13, nil
+	if p.CAFile != "" && len(files) > 0 {
+		files = append(files, p.CAFile)
 	}
-	return 0, fmt.Errorf("unknown tls version %q: want 1.2 or 1.3", string(v))
-}
-
-// leaf is a server certificate and the file it came from.
-type leaf struct {
-	file string
-	cert *x509.Certificate
+	return files
 }

@@ -18,7 +18,7 @@ func watching(t *testing.T, s *Server) <-chan error {
 	ctx, cancel := context.WithCancel(t.Context())
 	reports, ended := make(chan error), make(chan error, 1)
 	go func() {
-		ended <- s.Watch(ctx, func(err error) {
+		ended <- Watch(ctx, []Source{s}, func(err error) {
 			select {
 			case reports <- err:
 			case <-ctx.Done():
@@ -197,7 +197,7 @@ func TestWatchEndsIfNothingCanBeWatched(t *testing.T) {
 	s, folder, _, _ := watched(t)
 	mustDo(t, os.RemoveAll(filepath.Dir(folder)))
 	var reported error
-	if err := s.Watch(t.Context(), func(err error) { reported = err }); err == nil {
+	if err := Watch(t.Context(), []Source{s}, func(err error) { reported = err }); err == nil {
 		t.Error("got nil, want an error")
 	}
 	if reported == nil || !strings.Contains(reported.Error(), folder) {
@@ -237,7 +237,7 @@ func TestWatchOfADisabledServerWaits(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := mustServer(t, ServerParams{}).Watch(ctx, nil); err != nil {
+	if err := Watch(ctx, []Source{mustServer(t, ServerParams{})}, nil); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
 }

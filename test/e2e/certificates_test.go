@@ -66,9 +66,17 @@ func (a *authority) template(name string) *x509.Certificate {
 // issue signs a certificate whose common name is name; it is for localhost as well.
 func (a *authority) issue(name string) pair {
 	a.t.Helper()
+	return a.issueWith(name, func(*x509.Certificate) {})
+}
+
+// issueWith is issue of a certificate that is changed by edit.
+func (a *authority) issueWith(name string, edit func(*x509.Certificate)) pair {
+	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(a.t, err)
-	der, err := x509.CreateCertificate(rand.Reader, a.template(name), a.cert, key.Public(), a.key)
+	template := a.template(name)
+	edit(template)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	must(a.t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	must(a.t, err)

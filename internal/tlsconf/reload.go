@@ -1,0 +1,156 @@
+package tlsconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/watch"
+)
+
+// reloader holds what was made of files, and makes it anew.
+type reloader struct {
+	files   []string // that load reads
+	load    func() (*material, error)
+	reloads atomic.Uint64 // loads begun; orders those that overlap
+	current atomic.Pointer[material]
+}
+
+// Reload reads all files again and swaps the configurations at once. If anything is wrong the old ones stay and the
+// error names the file. Files that have not changed keep their configuration and its session tickets.
+// A certificate that has expired is no error, see Warnings.
+func (r *reloader) Reload() error {
+	_, err := r.reload()
+	return err
+}
+
+// Expiry returns when the first of the certificates that we show ends, the zero time if there is none.
+func (r *reloader) Expiry() time.Time {
+	var first time.Time
+	for _, c := range r.current.Load().shown {
+		if first.IsZero() || c.cert.NotAfter.Before(first) {
+			first = c.cert.NotAfter
+		}
+	}
+	return first
+}
+
+// Warnings returns what will, or soon will, keep the other side from trusting us, or us from trusting it: a *ValidityError
+// for each certificate that is not valid at now, an *ExpiryError for each that soon will not be, and what is wrong besides.
+// Of a file of authorities the one that is valid for longest counts.
+func (r *reloader) Warnings(now time.Time) []error {
+	m := r.current.Load()
+	var warnings []error
+	for _, c := range slices.Concat(m.shown, m.trusted) {
+		switch left := c.cert.NotAfter.Sub(now); {
+		case now.Before(c.cert.NotBefore), left < 0:
+			warnings = append(warnings, &ValidityError{File: c.file, NotBefore: c.cert.NotBefore, NotAfter: c.cert.NotAfter})
+		case left < ahead(c.cert.NotAfter.Sub(c.cert.NotBefore)):
+			warnings = append(warnings, &ExpiryError{File: c.file, NotAfter: c.cert.NotAfter})
+		}
+	}
+	return append(warnings, m.doubts...)
+}
+
+// maxAhead is how long before its end a certificate is warned of, at most.
+const maxAhead = 30 * 24 * time.Hour
+
+// ahead returns how long before its end a certificate of that lifetime is warned of: later than whatever renews it should
+// have done so.
+func ahead(lifetime time.Duration) time.Duration { return min(lifetime/6, maxAhead) }
+
+// ValidityError says that a certificate is not valid yet or not valid any more.
+type ValidityError struct {
+	File      string
+	NotBefore time.Time
+	NotAfter  time.Time
+}
+
+// Error names the file and the time in which its certificate is valid.
+func (e *ValidityError) Error() string {
+	return fmt.Sprintf("certificate %s is valid only from %s to %s", e.File,
+		e.NotBefore.UTC().Format(time.RFC3339), e.NotAfter.UTC().Format(time.RFC3339))
+}
+
+// ExpiryError says that a certificate ends soon.
+type ExpiryError struct {
+	File     string
+	NotAfter time.Time
+}
+
+// Error names the file and the end.
+func (e *ExpiryError) Error() string {
+	return fmt.Sprintf("certificate %s ends soon, at %s", e.File, e.NotAfter.UTC().Format(time.RFC3339))
+}
+
+// reload is Reload; it also reports whether the configurations were replaced.
+func (r *reloader) reload() (changed bool, err error) {
+	order := r.reloads.Add(1)
+	next, err := r.load()
+	if err != nil {
+		return false, err
+	}
+	next.order = order
+	for {
+		old := r.current.Load()
+		switch {
+		case old == nil:
+		case old.order > order: // a load that began later has read newer files
+			return false, nil
+		case old.digest == next.digest:
+			kept := *old
+			kept.order = order
+			if r.current.CompareAndSwap(old, &kept) {
+				return false, nil
+			}
+			continue
+		}
+		if r.current.CompareAndSwap(old, next) {
+			return true, nil
+		}
+	}
+}
+
+func (r *reloader) watched() []string { return r.files }
+
+// Source is something that Watch reloads: a Server or Backends.
+type Source interface {
+	watched() []string
+	reload() (changed bool, err error)
+}
+
+// Watch reloads sources when their files change, until ctx is done. Then it returns nil; it returns an error if none of
+// the folders can be watched. Without any file it only waits.
+//
+// onReload is called, by the goroutine that called Watch, after a reload that replaced configurations, with nil; when
+// the files are in a state that cannot be loaded, with the error, once per different error; and with nil when they are back
+// as they were.
+func Watch(ctx context.Context, sources []Source, onReload func(error)) error {
+	var files []string
+	for _, s := range sources {
+		files = append(files, s.watched()...)
+	}
+	if len(files) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	failure := "" // the last error reported, empty after a success
+	return watch.Files(ctx, func() []string { return files }, func(watchErr error) {
+		problems, changed := []error{watchErr}, false
+		for _, s := range sources {
+			replaced, err := s.reload()
+			problems, changed = append(problems, err), changed || replaced
+		}
+		err, now := errors.Join(problems...), ""
+		if err != nil {
+			now = err.Error()
+		}
+		if changed || now != failure {
+			failure = now
+			onReload(err)
+		}
+	})
+}
