@@ -19,19 +19,30 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"sluice/internal/tlsconf"
 )
 
 const (
 	adminURLEnv     = "SLUICE_ADMIN_URL"
 	adminTokenEnv   = "SLUICE_ADMIN_TOKEN"
+	adminCAEnv      = "SLUICE_ADMIN_CA"
 	defaultAdminURL = "http://127.0.0.1:9930"
 	adminTimeout    = 60 * time.Second
 	maxAnswerBytes  = 64 << 20 // 64 MiB: as many networks as a list may have
 )
 
-// adminFlag adds --admin to a command that talks to a running Sluice, and to those below it.
-func adminFlag(cmd *cobra.Command, to *string) {
-	cmd.PersistentFlags().StringVar(to, "admin", cmp.Or(os.Getenv(adminURLEnv), defaultAdminURL), "`URL` of the admin address ("+adminURLEnv+")")
+// adminAddress is where a running Sluice answers operators.
+type adminAddress struct {
+	url string
+	ca  string // file of authorities that its certificate is verified by; empty: those of the system
+}
+
+// flags adds --admin and --admin-ca to a command that talks to a running Sluice, and to those below it.
+func (a *adminAddress) flags(cmd *cobra.Command) {
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&a.url, "admin", cmp.Or(os.Getenv(adminURLEnv), defaultAdminURL), "`URL` of the admin address ("+adminURLEnv+")")
+	flags.StringVar(&a.ca, "admin-ca", os.Getenv(adminCAEnv), "`file` with the authorities of its certificate, PEM, instead of the system's ("+adminCAEnv+")")
 }
 
 // adminURL reads the value of --admin.
@@ -43,22 +54,31 @@ func adminURL(text string) (*url.URL, error) {
 	return base, nil
 }
 
-// direct is a client without the proxy of the environment, which does not follow where it is sent.
-func direct() *http.Client {
-	return &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+// client returns one without the proxy of the environment, which does not follow where it is sent. Errors: *usageError if
+// the authorities cannot be read.
+func (a *adminAddress) client() (*http.Client, error) {
+	config := tlsconf.Base()
+	if a.ca != "" {
+		var err error
+		if config.RootCAs, err = tlsconf.Pool(a.ca); err != nil {
+			return nil, usagef("--admin-ca: %w", err)
+		}
 	}
+	return &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: config},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
 }
 
 // adminClient asks a running Sluice.
 type adminClient struct {
-	url, token, tenant string
+	adminAddress
+	token, tenant string
 }
 
 // flags adds those that say whom to ask.
 func (c *adminClient) flags(cmd *cobra.Command) {
-	adminFlag(cmd, &c.url)
+	c.adminAddress.flags(cmd)
 	cmd.PersistentFlags().StringVar(&c.token, "token", "", "admin.token; better in "+adminTokenEnv+", since arguments are visible")
 }
 
@@ -122,7 +142,11 @@ func (c *adminClient) ask(ctx context.Context, method string, to *url.URL, body,
 	if who, err := user.Current(); err == nil {
 		request.Header.Set("Sluice-Author", who.Username)
 	}
-	response, err := direct().Do(request)
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}

@@ -19,33 +19,37 @@ const (
 
 // newHealthcheck is for the container, whose image has no other program to ask with.
 func newHealthcheck() *cobra.Command {
-	var admin string
+	var admin adminAddress
 	cmd := &cobra.Command{
 		Use:    "healthcheck",
 		Short:  "Ask a running Sluice whether it can serve clients",
 		Hidden: true,
 		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			base, err := adminURL(admin)
+			base, err := adminURL(admin.url)
 			if err != nil {
 				return err
 			}
-			return askReady(cmd.Context(), base)
+			client, err := admin.client()
+			if err != nil {
+				return err
+			}
+			return askReady(cmd.Context(), client, base)
 		},
 	}
-	adminFlag(cmd, &admin)
+	admin.flags(cmd)
 	return cmd
 }
 
 // askReady returns nil if /readyz says that new clients can be served.
-func askReady(ctx context.Context, base *url.URL) error {
+func askReady(ctx context.Context, client *http.Client, base *url.URL) error {
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base.JoinPath("readyz").String(), nil)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
-	response, err := direct().Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}

@@ -53,6 +53,9 @@ func (o operated) TransactionMode() any { return o.server.TransactionMode() }
 // TLSLogins implements admin.Target.
 func (o operated) TLSLogins() any { return o.server.TLSLogins() }
 
+// Authorities implements admin.Target.
+func (o operated) Authorities() []byte { return o.server.Authorities() }
+
 // Reload implements admin.Target.
 func (o operated) Reload(by proxy.Author) error { return o.reload(by) }
 

@@ -40,6 +40,8 @@ type Target interface {
 	TransactionMode() any
 	// TLSLogins returns who has logged in without TLS, and with which, for encoding/json.
 	TLSLogins() any
+	// Authorities returns, as PEM, what clients need to verify the certificate that they are shown; empty: it is not known.
+	Authorities() []byte
 	// Reload loads the configuration anew, all or nothing. Its error is shown to the operator.
 	Reload(by proxy.Author) error
 	// Draining reports whether the process shuts down.

@@ -25,12 +25,13 @@ const secret = "correct-horse"
 
 // target is a Target that says what it was told to.
 type target struct {
-	health   Health
-	status   any
-	fault    error
-	draining bool
-	block    chan struct{} // if not nil, Health waits for it
-	reloads  atomic.Int32
+	health      Health
+	status      any
+	fault       error
+	draining    bool
+	authorities []byte
+	block       chan struct{} // if not nil, Health waits for it
+	reloads     atomic.Int32
 }
 
 func (t *target) Health(ctx context.Context) Health {
@@ -44,6 +45,7 @@ func (t *target) Health(ctx context.Context) Health {
 }
 func (t *target) Status() any          { return t.status }
 func (t *target) TransactionMode() any { return map[string]string{"statement": "LISTEN x"} }
+func (t *target) Authorities() []byte  { return t.authorities }
 func (t *target) TLSLogins() any       { return map[string]string{"application_name": "psql"} }
 func (t *target) Draining() bool       { return t.draining }
 func (t *target) Reload(proxy.Author) error {

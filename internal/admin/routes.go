@@ -21,6 +21,7 @@ func (s *Server) routes() []route {
 		{"GET /metrics", "metrics for Prometheus", s.params.Metrics.ServeHTTP},
 		{"GET /healthz", "200 while the process is alive", s.alive},
 		{"GET /readyz", "200 if new clients can be served, else 503; with the state and latency of each part", s.ready},
+		{"GET /ca.pem", "the authority of the certificate that clients are shown, for their sslrootcert", s.authorities},
 		{"GET /status", "what the process does, as JSON", s.status},
 		{"GET /api/v1/status", "the same", s.status},
 		{"GET /api/v1/transaction-mode", "what clients of the session port would pin on the transaction port, as JSON; needs the token if there is one", s.private(s.transactionMode)},
