@@ -255,3 +255,39 @@ func TestANewIdentMapCountsFromTheReloadOn(t *testing.T) {
 		}
 	})
 }
+
+func TestResumedSessionsKeepTheirIdentity(t *testing.T) {
+	clients := newSigner(t)
+	asking := clients.asksClients("required")
+	for version, name := range map[uint16]string{tls.VersionTLS12: "TLS 1.2", tls.VersionTLS13: "TLS 1.3"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness(t, pgscript.Options{}, func(c *config.Config, tenant *config.Tenant) {
+					asking(c, tenant)
+					tenant.Auth.Method = config.AuthCert
+				})
+				var resumed []bool
+				config := clientTLS()
+				config.MaxVersion, config.ServerName, config.ClientSessionCache = version, "sluice.example", tls.NewLRUClientSessionCache(1)
+				config.Certificates = []tls.Certificate{*clients.issue("alice", nil)}
+				config.VerifyConnection = func(cs tls.ConnectionState) error {
+					resumed = append(resumed, cs.DidResume)
+					return nil
+				}
+				for i, user := range []string{"alice", "alice", "bob", "alice"} {
+					c := h.connect(transactionPort)
+					if err := c.StartTLS(config); err != nil {
+						t.Fatal(err)
+					}
+					if err := c.Login(user, "app", ""); (err == nil) != (user == "alice") {
+						t.Errorf("login %d as %s: %v", i, user, err)
+					}
+					_ = c.Close()
+				}
+				if fmt.Sprint(resumed) != "[false true true true]" {
+					t.Errorf("resumed: %t, want all but the first", resumed)
+				}
+			})
+		})
+	}
+}

@@ -224,3 +224,30 @@ func TestCertificatesTowardsPostgresReloadWhenTheirFilesChange(t *testing.T) {
 		}
 	}
 }
+
+func TestTheWatchOfCertificatesFollowsAReload(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	first, second, third := a.issue("first"), a.issue("second"), a.issue("third")
+	r := start(t, cluster, offering(first, "", ""))
+	must(t, r.srv.Reload(r.load(offering(second, "", ""))))
+	must(t, os.Rename(third.key, second.key))
+	must(t, os.Rename(third.cert, second.cert))
+	r.eventually("the log tells of new certificates", func() bool { return strings.Contains(r.logs.String(), "certificates reloaded") })
+	nc, err := tls.Dial("tcp", r.addr["session"], &tls.Config{RootCAs: a.pool(), ServerName: "localhost", NextProtos: []string{"postgresql"}})
+	must(t, err)
+	defer func() { _ = nc.Close() }()
+	if got := nc.ConnectionState().PeerCertificates[0].Subject.CommonName; got != "third" {
+		t.Errorf("the certificate of %s is shown, want the third", got)
+	}
+	must(t, r.srv.Reload(r.load(strings.Replace(offering(second, "", ""), "admin:", "watch: none\nadmin:", 1))))
+	seen := r.logs.String()
+	must(t, os.WriteFile(second.key, []byte("half a key"), 0o600)) // nobody looks any more
+	err = r.srv.Reload(r.load(strings.Replace(offering(second, "", ""), "admin:", "watch: none\nadmin:", 1)))
+	if err == nil || !strings.Contains(err.Error(), second.key) {
+		t.Errorf("Reload = %v, want an error that names %s", err, second.key)
+	}
+	if strings.Contains(strings.TrimPrefix(r.logs.String(), seen), "certificate reload failed") {
+		t.Error("a watch goes on that is off")
+	}
+}
