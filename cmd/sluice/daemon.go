@@ -13,6 +13,7 @@ import (
 
 	"sluice/internal/admin"
 	"sluice/internal/config"
+	"sluice/internal/tlsconf"
 	"sluice/proxy"
 )
 
@@ -23,6 +24,8 @@ type daemon struct {
 	server *proxy.Server
 	admin  *admin.Server // nil: there is none
 	cfg    atomic.Pointer[config.Config]
+
+	adminCert *tlsconf.Certificate // nil: there is none
 
 	reloading sync.Mutex // held over a reload, which a signal and an operator may ask for at a time; guards below
 	seen      digests    // the files, as the last reload has seen them
@@ -55,6 +58,11 @@ func serve(ctx context.Context, s source, version string, stderr io.Writer, sign
 	d.reloading.Lock()
 	d.rewatch(cfg, nil)
 	d.reloading.Unlock()
+	if d.adminCert != nil {
+		watching, stop := context.WithCancel(ctx)
+		defer stop()
+		d.watchAdminCertificate(watching, cfg.Watch)
+	}
 	return d.run(ctx, signals)
 }
 
@@ -64,7 +72,10 @@ func (d *daemon) start(cfg *config.Config, level *slog.LevelVar, version string)
 	if err != nil {
 		return err
 	}
-	if d.admin, err = newAdmin(cfg.Admin, d.server, d.Reload, d.log, version); err != nil {
+	if d.adminCert, err = adminCertificate(cfg.Admin); err != nil {
+		return errors.Join(err, d.server.Close())
+	}
+	if d.admin, err = newAdmin(cfg.Admin, d.adminCert, d.server, d.Reload, d.log, version); err != nil {
 		return errors.Join(err, d.server.Close())
 	}
 	return nil

@@ -85,7 +85,7 @@ func (s *demoSluice) open(o demoOptions, log *slog.Logger) (operators *admin.Ser
 			return nil, err
 		}
 		if s.server, err = proxy.New(s.cfg, proxy.Options{Log: log, Version: o.version}); err == nil {
-			operators, err = newAdmin(s.cfg.Admin, s.server, s.reload, log, o.version)
+			operators, err = newAdmin(s.cfg.Admin, nil, s.server, s.reload, log, o.version)
 			if err == nil {
 				return operators, nil
 			}

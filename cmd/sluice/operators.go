@@ -2,21 +2,24 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 
 	"sluice/internal/admin"
 	"sluice/internal/config"
+	"sluice/internal/tlsconf"
 	"sluice/proxy"
 )
 
-// newAdmin opens the admin address, behind which reload reloads. It returns nil if there is none.
-func newAdmin(c config.Admin, server *proxy.Server, reload func(proxy.Author) error, log *slog.Logger, version string) (*admin.Server, error) {
+// newAdmin opens the admin address, behind which reload reloads, with TLS if there is a certificate. It returns nil if
+// there is none.
+func newAdmin(c config.Admin, cert *tlsconf.Certificate, server *proxy.Server, reload func(proxy.Author) error, log *slog.Logger, version string) (*admin.Server, error) {
 	if c.Address == "" {
 		return nil, nil
 	}
-	tlsConfig, err := adminTLS(c)
-	if err != nil {
-		return nil, err
+	var tlsConfig *tls.Config
+	if cert != nil {
+		tlsConfig = cert.Config()
 	}
 	s := admin.New(admin.Params{
 		Address: c.Address, Token: admin.Token(c.Token.Reveal()), TLS: tlsConfig, Target: operated{server, reload},

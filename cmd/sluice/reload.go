@@ -16,6 +16,8 @@ func (d *daemon) Reload(by proxy.Author) error {
 	cfg, err := d.source.load()
 	if err != nil {
 		d.server.ReloadFailed(err)
+	} else if err = d.reloadAdminCertificate(before.Admin, cfg.Admin); err != nil {
+		d.server.ReloadFailed(err)
 	} else {
 		err = d.server.ReloadBy(cfg, by)
 	}

@@ -15,6 +15,7 @@ type material struct {
 	config *tls.Config       // nil: disabled
 	direct *tls.Config
 	hosts  map[string]*tls.Config // of Backends; nil: without TLS
+	own    *tls.Certificate       // of a Certificate
 
 	shown       []origin // certificates that we show
 	trusted     []origin // of each file of authorities the certificate that is valid for longest
