@@ -66,7 +66,8 @@ type Method string
 
 // The methods. Auto goes by the stored secret, never weaker: md5 for an md5 hash, SCRAM-SHA-256 for everything else.
 // MD5 asks for SCRAM-SHA-256 where a verifier is stored, as Postgres does. Cert wants a certificate that is for the role,
-// SocketUser a Unix socket and at its other end a user who is; Params say by which names. Trust asks for nothing.
+// SocketUser a Unix socket and at its other end a user who is; Params say by which names. JWT wants a token of an issuer that
+// holds the role, in place of a password. Trust asks for nothing.
 const (
 	Auto        Method = "auto"
 	Trust       Method = "trust"
@@ -75,19 +76,20 @@ const (
 	SCRAMSHA256 Method = "scram-sha-256"
 	Cert        Method = "cert"
 	SocketUser  Method = "peer"
+	JWT         Method = "jwt"
 )
 
 // Valid reports whether m is one of the methods.
 func (m Method) Valid() bool {
 	switch m {
-	case Auto, Trust, Password, MD5, SCRAMSHA256, Cert, SocketUser:
+	case Auto, Trust, Password, MD5, SCRAMSHA256, Cert, SocketUser, JWT:
 		return true
 	}
 	return false
 }
 
-// asks reports whether the client is asked for a secret.
-func (m Method) asks() bool { return m != Trust && m != Cert && m != SocketUser }
+// asks reports whether the client is asked for what is stored of its role.
+func (m Method) asks() bool { return m != Trust && m != Cert && m != SocketUser && m != JWT }
 
 // forSecret returns what a role with this secret is asked for; for no secret, what an unknown role is asked for.
 func (m Method) forSecret(s Secret) Method {
@@ -104,10 +106,66 @@ func (m Method) forSecret(s Secret) Method {
 type Entry struct {
 	Secret     Secret    // the zero Secret: the role has no password, and cannot log in with one
 	ValidUntil time.Time // zero: for ever
+	// Also is a second secret that is good as well, while the role's password changes; the zero Secret: there is none.
+	Also      Secret
+	AlsoUntil time.Time
 }
 
-// expired reports whether the secret is no longer valid.
-func (e Entry) expired() bool { return !e.ValidUntil.IsZero() && e.ValidUntil.Before(time.Now()) }
+// With returns e with a second secret, which is valid until a time, the zero one being for ever. The one that lasts longer is
+// the role's, the other one is good as well. Errors: one of the two is none, or neither has an end.
+func (e Entry) With(second Secret, until time.Time) (Entry, error) {
+	switch {
+	case until.IsZero() && e.ValidUntil.IsZero():
+		return e, errors.New("of two secrets one must have an end, until which both are good")
+	case e.Secret.IsZero() || second.IsZero():
+		return e, errors.New("one of two secrets is empty")
+	}
+	e.Also, e.AlsoUntil = second, until
+	if until.IsZero() || !e.ValidUntil.IsZero() && until.After(e.ValidUntil) {
+		e.Secret, e.ValidUntil, e.Also, e.AlsoUntil = e.Also, e.AlsoUntil, e.Secret, e.ValidUntil
+	}
+	return e, nil
+}
+
+// valid returns the secrets that have not expired.
+func (e Entry) valid() (secrets []Secret) {
+	now := time.Now()
+	if !e.Secret.IsZero() && !expired(e.ValidUntil, now) {
+		secrets = append(secrets, e.Secret)
+	}
+	if !e.Also.IsZero() && !expired(e.AlsoUntil, now) {
+		secrets = append(secrets, e.Also)
+	}
+	return secrets
+}
+
+// expired reports whether what is valid until a time, the zero one being never, is so no longer.
+func expired(until, now time.Time) bool { return !until.IsZero() && until.Before(now) }
+
+// keep takes over the secrets of before that have not changed, with what has been computed from them.
+func (e *Entry) keep(before Entry) {
+	for _, s := range []*Secret{&e.Secret, &e.Also} {
+		for _, old := range []Secret{before.Secret, before.Also} {
+			if s.Equal(old) {
+				*s = old
+			}
+		}
+	}
+}
+
+// credential returns what the stored secrets alone suffice for.
+func (e Entry) credential() Credential {
+	secrets := e.valid()
+	if len(secrets) == 0 && !e.Secret.IsZero() { // who need not prove a secret may have one that has expired
+		secrets = []Secret{e.Secret}
+	}
+	for i, s := range secrets {
+		if c := s.credential(); !c.IsZero() {
+			return c.amid(secrets, i)
+		}
+	}
+	return Credential{}
+}
 
 // Store knows roles and their secrets. It is safe for concurrent use.
 type Store interface {
@@ -137,6 +195,16 @@ func (c Chain) Invalidate(role string) {
 	for _, s := range c {
 		if i, ok := s.(invalidator); ok {
 			i.Invalidate(role)
+		}
+	}
+}
+
+// keep implements keeper for those members that can, from the members of before in their order.
+func (c Chain) keep(before Store) {
+	old, _ := before.(Chain)
+	for i, s := range c[:min(len(c), len(old))] {
+		if k, ok := s.(keeper); ok {
+			k.keep(old[i])
 		}
 	}
 }

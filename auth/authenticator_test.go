@@ -198,7 +198,7 @@ func TestPlainPasswordIsDerivedOnce(t *testing.T) {
 		}
 	}
 	first := s.s.derived
-	if _, ok, err := s.scramVerifier(a.salt(role)); first == nil || s.s.derived != first || !ok || err != nil {
+	if _, ok, err := s.scramVerifier(a.salt(role), scram.DefaultIterations); first == nil || s.s.derived != first || !ok || err != nil {
 		t.Errorf("derived anew: %t, %v", ok, err)
 	}
 }
@@ -211,12 +211,12 @@ func TestNewDerivesThePasswordsOfAUsersFile(t *testing.T) {
 		t.Fatal(problems)
 	}
 	mustNew(t, MD5, u)
-	if u.secrets["alice"].s.derived != nil {
+	if u.entries["alice"].Secret.s.derived != nil {
 		t.Error("derived though clients are asked for md5")
 	}
 	mustNew(t, Auto, Chain{fixed{}, u})
 	for _, name := range []string{"alice", "bob"} {
-		if u.secrets[name].s.derived == nil {
+		if u.entries[name].Secret.s.derived == nil {
 			t.Errorf("%s is not derived", name)
 		}
 	}
@@ -228,15 +228,15 @@ func TestPasswordThatFitsAVerifierIsRemembered(t *testing.T) {
 	s := mustSecret(t, verifier)
 	a := mustNew(t, Password, fixed{entry: Entry{Secret: s}})
 	first, _ := login(t, a, role, password)
-	if cred, ok := s.remembered(password); !ok || cred != first.cred {
+	if cred, ok := s.remembered(password); !ok || cred.c != first.cred.c {
 		t.Error("the right password is not remembered")
 	}
 	if _, ok := s.remembered("wrong"); ok {
 		t.Error("a wrong password is remembered")
 	}
 	second, _ := login(t, a, role, password)
-	if second.err != nil || second.cred != first.cred {
-		t.Errorf("second login: %v, same credential: %t", second.err, second.cred == first.cred)
+	if second.err != nil || second.cred.c != first.cred.c {
+		t.Errorf("second login: %v, same credential: %t", second.err, second.cred.c == first.cred.c)
 	}
 }
 

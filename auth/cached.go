@@ -174,9 +174,7 @@ func (r *record) enter(c *Cached, e *Entry) {
 		c.unknown.Remove(r.place)
 		r.place = nil
 	}
-	if r.entry.Secret.Equal(e.Secret) {
-		e.Secret = r.entry.Secret
-	}
+	e.keep(r.entry)
 	r.entry = *e
 }
 

@@ -18,7 +18,10 @@ const maxDerived = 8
 // Credential is what is needed to log in to Postgres as a role: a password, an md5 hash, or the SCRAM keys that a
 // client's proof has shown. The zero Credential is none. Copies share the keys that have been derived from the
 // password. It prints as [redacted].
-type Credential struct{ c *credential }
+type Credential struct {
+	c    *credential
+	ring *ring // nil: it is not made of what a Store holds
+}
 
 // credential holds exactly one of secret, hash and shown.
 type credential struct {
@@ -50,13 +53,13 @@ func PasswordCredential(password string) Credential {
 	if password == "" {
 		return Credential{}
 	}
-	return Credential{&credential{secret: password}}
+	return Credential{c: &credential{secret: password}}
 }
 
-func md5Credential(digits string) Credential { return Credential{&credential{hash: digits}} }
+func md5Credential(digits string) Credential { return Credential{c: &credential{hash: digits}} }
 
 func scramCredential(clientKey scram.Key, v scram.Verifier) Credential {
-	return Credential{&credential{shown: &shownKeys{clientKey: clientKey, verifier: v}}}
+	return Credential{c: &credential{shown: &shownKeys{clientKey: clientKey, verifier: v}}}
 }
 
 // IsZero reports whether there is nothing to log in with.
@@ -68,11 +71,14 @@ func (Credential) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacte
 // LogValue returns [redacted].
 func (Credential) LogValue() slog.Value { return redactedValue() }
 
-// Fingerprint returns what tells the Credential from that of another secret; two logins by the same secret yield the
-// same. It must be kept like the secret: a weak password can be guessed from it. That of the zero Credential is zero.
+// Fingerprint returns what tells the Credential from that of another secret, or of the same one when another is good as
+// well; two logins by the same secret yield the same. It must be kept like the secret: a weak password can be guessed from it. That of the zero Credential is zero.
 func (c Credential) Fingerprint() (sum [32]byte) {
 	if c.c == nil {
 		return sum
+	}
+	if c.ring != nil {
+		return c.ring.fingerprint()
 	}
 	var text []byte
 	switch {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -19,11 +20,16 @@ func FuzzAuthenticateTakesAnyBytes(f *testing.F) {
 			all = append(all, mustNew(f, m, fixed{entry: Entry{Secret: mustSecret(f, text)}}))
 		}
 	}
+	plainToo := changing(f, newPassword, verifierText(f, password, "salt"))
+	turns := changing(f, verifierText(f, newPassword, "new salt"), verifierText(f, password, "salt"))
+	all = append(all, mustNew(f, SCRAMSHA256, fixed{entry: plainToo}), mustNew(f, SCRAMSHA256, fixed{entry: turns}))
+	all = append(all, newBearer(f).authenticator(nil))
 	first := &pgproto3.SASLInitialResponse{AuthMechanism: scram.SHA256, Data: []byte("n,,n=,r=abc")}
 	for i := range all {
 		f.Add(uint8(i), false, answer(f, &pgproto3.PasswordMessage{Password: "wrong"}))
 		f.Add(uint8(i), true, answer(f, first, &pgproto3.SASLResponse{Data: []byte("c=biws,r=abc,p=AAAA")}))
 	}
+	f.Add(uint8(len(all)-1), false, answer(f, &pgproto3.PasswordMessage{Password: newBearer(f).token(role, time.Hour, 0)}))
 	f.Add(uint8(8), false, []byte("p\x00\x00\x00\x16"+scram.SHA256+"\x00\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, which uint8, unknown bool, in []byte) {
 		p := Peer{Role: role, Secure: true}
@@ -32,7 +38,7 @@ func FuzzAuthenticateTakesAnyBytes(f *testing.F) {
 		}
 		_, err := all[int(which)%len(all)].Authenticate(t.Context(), wire.NewConn(newScript(in), wire.Client), p)
 		var broken *wire.Error
-		if err == nil && !unknown && bytes.Contains(in, []byte(password)) {
+		if err == nil && !unknown && (bytes.Contains(in, []byte(password)) || bytes.Contains(in, []byte("eyJ"))) {
 			return // it has guessed
 		}
 		if !errors.Is(err, ErrAuthFailed) && !errors.Is(err, ErrProtocol) && !errors.As(err, &broken) {

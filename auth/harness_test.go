@@ -48,6 +48,17 @@ func mustSecret(t testing.TB, text string) Secret {
 	return s
 }
 
+// text returns what ParseSecret has read.
+func (s Secret) text() string {
+	switch {
+	case s.s.verifier != nil:
+		return s.s.verifier.String()
+	case s.s.hash != "":
+		return md5Prefix + s.s.hash
+	}
+	return s.s.plain.password()
+}
+
 // fixed is a Store of one answer for role; other roles do not exist.
 type fixed struct {
 	entry Entry

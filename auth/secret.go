@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"sluice/auth/scram"
 )
@@ -26,20 +27,24 @@ type Secret struct{ s *secret }
 // secret holds exactly one of plain, hash and verifier.
 type secret struct {
 	role     string
-	plain    Credential      // with the password
-	hash     string          // 32 hexadecimal digits
-	verifier *scram.Verifier // as stored
+	id       [sha256.Size]byte // tells it from others; to be kept like the secret
+	plain    Credential        // with the password
+	hash     string            // 32 hexadecimal digits
+	verifier *scram.Verifier   // as stored
+
+	refused atomic.Bool // by Postgres, the last time that it was tried
 
 	mu      sync.Mutex      // guards below, and is held while they are computed
 	derived *scram.Verifier // of plain, for the salt asked for last
 	proved  Credential      // with the password that was found to fit hash or verifier last
+	shown   Credential      // with the keys that a client has shown to have for verifier
 }
 
 // ParseSecret reads a role's secret in the forms of pg_authid.rolpassword: a SCRAM verifier, an md5 hash, else a plain
 // password; an empty text is no secret. Unlike in Postgres a malformed verifier is no password but an error; the error
 // does not quote it.
 func ParseSecret(role, text string) (Secret, error) {
-	s := &secret{role: role}
+	s := &secret{role: role, id: sha256.Sum256([]byte(role + "\x00" + text))}
 	switch {
 	case text == "":
 		return Secret{}, nil
@@ -73,7 +78,7 @@ func (s Secret) Equal(other Secret) bool {
 	if s.s == nil || other.s == nil {
 		return s.s == other.s
 	}
-	return s.s.role == other.s.role && sameText(s.text(), other.text())
+	return subtle.ConstantTimeCompare(s.s.id[:], other.s.id[:]) == 1
 }
 
 // Format prints [redacted] whatever the verb.
@@ -81,17 +86,6 @@ func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // LogValue returns [redacted].
 func (Secret) LogValue() slog.Value { return redactedValue() }
-
-// text returns what ParseSecret has read.
-func (s Secret) text() string {
-	switch {
-	case s.s.verifier != nil:
-		return s.s.verifier.String()
-	case s.s.hash != "":
-		return md5Prefix + s.s.hash
-	}
-	return s.s.plain.password()
-}
 
 func (s Secret) isVerifier() bool { return s.s != nil && s.s.verifier != nil }
 
@@ -116,9 +110,9 @@ func (s Secret) md5Digits() (digits string, ok bool) {
 	return "", false
 }
 
-// scramVerifier returns the stored verifier, or the stored password's with the given salt; ok is false if neither is
-// stored. The password's is computed once.
-func (s Secret) scramVerifier(salt []byte) (v scram.Verifier, ok bool, err error) {
+// scramVerifier returns the stored verifier, or the stored password's with the given salt and iterations; ok is false if
+// neither is stored. The password's is computed once.
+func (s Secret) scramVerifier(salt []byte, iterations int) (v scram.Verifier, ok bool, err error) {
 	switch {
 	case s.isVerifier():
 		return *s.s.verifier, true, nil
@@ -127,8 +121,8 @@ func (s Secret) scramVerifier(salt []byte) (v scram.Verifier, ok bool, err error
 	}
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()
-	if s.s.derived == nil || !bytes.Equal(s.s.derived.Salt, salt) {
-		v, err := scram.NewVerifier(s.s.plain.password(), salt, scram.DefaultIterations)
+	if d := s.s.derived; d == nil || !bytes.Equal(d.Salt, salt) || d.Iterations != iterations {
+		v, err := scram.NewVerifier(s.s.plain.password(), salt, iterations)
 		if err != nil {
 			return scram.Verifier{}, false, err
 		}
@@ -148,12 +142,35 @@ func (s Secret) credential() Credential {
 	return s.s.plain
 }
 
+// show takes note of the keys that a client has shown to have for the stored verifier, and returns the credential that they
+// make.
+func (s Secret) show(clientKey scram.Key) Credential {
+	s.s.mu.Lock()
+	defer s.s.mu.Unlock()
+	if s.s.shown.IsZero() {
+		s.s.shown = scramCredential(clientKey, *s.s.verifier)
+	}
+	return s.s.shown
+}
+
+// known returns what there is to log in to Postgres with by this secret: what is stored suffices, or a client has shown it.
+func (s Secret) known() Credential {
+	s.s.mu.Lock()
+	defer s.s.mu.Unlock()
+	switch {
+	case !s.s.plain.IsZero():
+		return s.s.plain
+	case !s.s.proved.IsZero():
+		return s.s.proved
+	case s.s.hash != "":
+		return md5Credential(s.s.hash)
+	}
+	return s.s.shown
+}
+
 // admits checks a password that the client has sent in clear, and returns the credential that it makes. A password
 // that does not fit costs one derivation of keys, whatever is stored and if nothing is.
 func (s Secret) admits(password string, mockSalt []byte) (cred Credential, ok bool, err error) {
-	if cred, ok := s.remembered(password); ok {
-		return cred, true, nil
-	}
 	salt, iterations := mockSalt, scram.DefaultIterations
 	if s.isVerifier() {
 		salt, iterations = s.s.verifier.Salt, s.s.verifier.Iterations

@@ -71,7 +71,7 @@ func TestVerifierOfAPasswordIsSharedAcrossGoroutines(t *testing.T) {
 	var got [8]scram.Verifier
 	var wg sync.WaitGroup
 	for i := range got {
-		wg.Go(func() { got[i], _, _ = s.scramVerifier([]byte("salt")) })
+		wg.Go(func() { got[i], _, _ = s.scramVerifier([]byte("salt"), scram.DefaultIterations) })
 	}
 	wg.Wait()
 	for _, v := range got {
@@ -79,7 +79,7 @@ func TestVerifierOfAPasswordIsSharedAcrossGoroutines(t *testing.T) {
 			t.Errorf("got %q", v.String())
 		}
 	}
-	if v, ok, err := s.scramVerifier([]byte("another")); string(v.Salt) != "another" || !ok || err != nil {
+	if v, ok, err := s.scramVerifier([]byte("another"), scram.DefaultIterations); string(v.Salt) != "another" || !ok || err != nil {
 		t.Errorf("another salt: %q, %t, %v", v.Salt, ok, err)
 	}
 }
@@ -103,7 +103,7 @@ func TestSecretsAndCredentialsPrintRedacted(t *testing.T) {
 		got := fmt.Sprintf("%v %+v %#v %s %q %x %d", s, s, s, s, s, s, s) +
 			fmt.Sprintf("%v %+v %#v %s %q %x %d", c, c, c, c, c, c, c) +
 			fmt.Sprintf("%v %+v %#v %+v", inner, inner, inner, Entry{Secret: s}) + log.String() + string(js)
-		if n := strings.Count(got, redacted); n != 17 {
+		if n := strings.Count(got, redacted); n != 18 {
 			t.Errorf("%d times %s in %q", n, redacted, got)
 		}
 		for _, leak := range []string{text, fmt.Sprintf("%x", text), strings.TrimPrefix(text, md5Prefix), "1 2 3"} {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // LineProblem is what is wrong with one line of a users file. It quotes roles, never secrets.
@@ -34,12 +35,15 @@ func (e *UsersError) Error() string {
 	return b.String()
 }
 
-// Users is the content of a users file. It is immutable, and a Store.
-type Users struct{ secrets map[string]Secret }
+// Users is the content of a users file. It is immutable once an Authenticator has it, and a Store.
+type Users struct{ entries map[string]Entry }
 
 // LoadUsers reads a file in the format of PgBouncer's userlist.txt: a line for each role, with the role and its secret
 // (see ParseSecret) in double quotes, where "" stands for a quote. Blank lines, and lines that begin with ; or #, are
-// passed over. Unlike in PgBouncer a line that is anything else is an error, and so is a role that comes twice.
+// passed over. Unlike in PgBouncer a line that is anything else is an error.
+//
+// Behind the secret there may be until and a time (RFC 3339) at which it ends. A role may have a second line while its
+// password changes; one of the two must have an end.
 //
 // Errors: *UsersError with every broken line, or what reading the file said.
 func LoadUsers(path string) (*Users, error) {
@@ -47,6 +51,7 @@ func LoadUsers(path string) (*Users, error) {
 	if err != nil {
 		return nil, fmt.Errorf("users file: %w", err)
 	}
+	defer clear(text)
 	u, problems := parseUsers(text)
 	if problems != nil {
 		return nil, &UsersError{Path: path, Problems: problems}
@@ -56,22 +61,34 @@ func LoadUsers(path string) (*Users, error) {
 
 // Lookup implements Store. It does not block.
 func (u *Users) Lookup(_ context.Context, role string) (Entry, error) {
-	s, ok := u.secrets[role]
+	e, ok := u.entries[role]
 	if !ok {
 		return Entry{}, ErrUnknownRole
 	}
-	return Entry{Secret: s}, nil
+	return e, nil
+}
+
+// keep implements keeper.
+func (u *Users) keep(before Store) {
+	old, ok := before.(*Users)
+	if !ok {
+		return
+	}
+	for role, e := range u.entries {
+		e.keep(old.entries[role])
+		u.entries[role] = e
+	}
 }
 
 // derive computes the verifiers of all plain passwords, on all cores.
 func (u *Users) derive(salt func(role string) []byte) error {
-	todo := make(chan Secret)
+	todo := make(chan Entry)
 	errs := make(chan error, runtime.GOMAXPROCS(0))
 	for range cap(errs) {
 		go deriveAll(todo, salt, errs)
 	}
-	for _, s := range u.secrets {
-		todo <- s
+	for _, e := range u.entries {
+		todo <- e
 	}
 	close(todo)
 	var all error
@@ -82,21 +99,33 @@ func (u *Users) derive(salt func(role string) []byte) error {
 }
 
 // deriveAll serves todo until it is closed, and then sends the last error or nil.
-func deriveAll(todo <-chan Secret, salt func(role string) []byte, result chan<- error) {
+func deriveAll(todo <-chan Entry, salt func(role string) []byte, result chan<- error) {
 	var last error
 	defer func() { result <- last }()
-	for s := range todo {
-		if s.isPlain() {
-			if _, _, err := s.scramVerifier(salt(s.s.role)); err != nil {
-				last = err
-			}
+	for e := range todo {
+		if err := e.derive(salt); err != nil {
+			last = err
 		}
 	}
 }
 
+// derive computes the verifiers of those secrets that are plain passwords, as a login does.
+func (e Entry) derive(salt func(role string) []byte) (last error) {
+	valid := e.valid()
+	for _, s := range valid {
+		if s.isPlain() {
+			by, iterations := commonSalt(valid, salt(s.s.role))
+			if _, _, err := s.scramVerifier(by, iterations); err != nil {
+				last = err
+			}
+		}
+	}
+	return last
+}
+
 func parseUsers(text []byte) (*Users, []LineProblem) {
-	u := &Users{secrets: make(map[string]Secret)}
-	seen := make(map[string]int) // role to line, those with a broken secret included
+	u := &Users{entries: make(map[string]Entry)}
+	seen := make(map[string][]int) // role to lines, those with a broken secret included
 	var problems []LineProblem
 	number := 0
 	for line := range bytes.Lines(text) {
@@ -113,7 +142,7 @@ func parseUsers(text []byte) (*Users, []LineProblem) {
 }
 
 // addLine adds the role of one line that is neither blank nor a comment.
-func (u *Users) addLine(line string, number int, seen map[string]int) error {
+func (u *Users) addLine(line string, number int, seen map[string][]int) error {
 	role, rest, err := unquote(line)
 	if err != nil {
 		return fmt.Errorf("role: %w", err)
@@ -127,22 +156,47 @@ func (u *Users) addLine(line string, number int, seen map[string]int) error {
 		return fmt.Errorf("secret: %w", err)
 	}
 	switch {
-	case rest != "":
-		return fmt.Errorf("text behind the secret of role %q", role)
 	case role == "":
 		return errors.New("empty role")
 	case strings.IndexByte(role, 0) >= 0:
 		return errors.New("role with a zero byte")
-	case seen[role] != 0:
-		return fmt.Errorf("role %q is on line %d already", role, seen[role])
 	}
-	seen[role] = number
+	until, err := parseUntil(rest)
+	if err != nil {
+		return fmt.Errorf("role %q: %w", role, err)
+	}
+	if at := seen[role]; len(at) > 1 {
+		return fmt.Errorf("role %q is on lines %d and %d already", role, at[0], at[1])
+	}
+	seen[role] = append(seen[role], number)
 	secret, err := ParseSecret(role, text)
 	if err != nil {
 		return fmt.Errorf("secret of role %q: %w", role, err)
 	}
-	u.secrets[role] = secret
+	e, known := u.entries[role]
+	if !known {
+		u.entries[role] = Entry{Secret: secret, ValidUntil: until}
+		return nil
+	}
+	if e, err = e.With(secret, until); err != nil {
+		return fmt.Errorf("role %q is on line %d already: %w", role, seen[role][0], err)
+	}
+	u.entries[role] = e
 	return nil
+}
+
+// parseUntil reads what follows a secret: nothing, or until and a time. Its error does not quote it.
+func parseUntil(rest string) (until time.Time, err error) {
+	words := strings.Fields(rest)
+	if len(words) == 0 {
+		return until, nil
+	}
+	if len(words) == 2 && words[0] == "until" && rest[0] != 'u' {
+		if until, err = time.Parse(time.RFC3339, words[1]); err == nil && !until.IsZero() {
+			return until, nil
+		}
+	}
+	return time.Time{}, errors.New("behind the secret only until and a time can stand, such as until 2026-12-31T18:00:00Z")
 }
 
 // unquote reads the quoted string at the start of s and returns it with what follows.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -44,8 +45,8 @@ func TestLoadUsersReadsUserlistFormat(t *testing.T) {
 	if e, err := u.Lookup(t.Context(), "none"); err != nil || !e.Secret.IsZero() {
 		t.Errorf("none: %v", err)
 	}
-	if len(u.secrets) != len(want)+1 {
-		t.Errorf("%d roles, want %d", len(u.secrets), len(want)+1)
+	if len(u.entries) != len(want)+1 {
+		t.Errorf("%d roles, want %d", len(u.entries), len(want)+1)
 	}
 	_, err = u.Lookup(t.Context(), "ALICE")
 	wantErr(t, err, ErrUnknownRole)
@@ -70,6 +71,9 @@ func TestLoadUsersReportsEveryBrokenLineAndNoSecret(t *testing.T) {
 		"\"carol\" \"hidden\x00\"",
 		"\"ca\x00rol\" \"hidden\"",
 		`"fine" "x"`,
+		`"twice" "x"`, `"twice" "hidden13" until 2026-12-31T18:00:00Z`, `"twice" "hidden14" until 2027-12-31T18:00:00Z`,
+		`"never" ""`, `"never" "hidden15" until 2026-12-31T18:00:00Z`,
+		`"soon" "hidden16" until tomorrow`, `"soon" "hidden17" 2026-12-31T18:00:00Z`, `"soon" "hidden18"until 2026-12-31T18:00:00Z`,
 	}, "\n"))
 	_, err := LoadUsers(path)
 	var broken *UsersError
@@ -84,13 +88,17 @@ func TestLoadUsersReportsEveryBrokenLineAndNoSecret(t *testing.T) {
 		{6, "no secret behind the role"},
 		{7, "no secret behind the role"},
 		{8, "secret: does not begin with a double quote"},
-		{9, `text behind the secret of role "bob"`},
-		{10, `role "alice" is on line 1 already`},
+		{9, `role "bob": behind the secret only until and a time can stand, such as until 2026-12-31T18:00:00Z`},
+		{10, `role "alice" is on line 1 already: of two secrets one must have an end, until which both are good`},
 		{11, "empty role"},
 		{12, `secret of role "bob": malformed SCRAM verifier: not of the form iterations:salt$StoredKey:ServerKey`},
-		{13, `role "bob" is on line 12 already`},
 		{14, `secret of role "carol": zero byte in it`},
 		{15, "role with a zero byte"},
+		{19, `role "twice" is on lines 17 and 18 already`},
+		{21, `role "never" is on line 20 already: one of two secrets is empty`},
+		{22, `role "soon": behind the secret only until and a time can stand, such as until 2026-12-31T18:00:00Z`},
+		{23, `role "soon": behind the secret only until and a time can stand, such as until 2026-12-31T18:00:00Z`},
+		{24, `role "soon": behind the secret only until and a time can stand, such as until 2026-12-31T18:00:00Z`},
 	}
 	if diff := cmp.Diff(&UsersError{Path: path, Problems: want}, broken); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -129,14 +137,15 @@ func TestChainAsksInOrder(t *testing.T) {
 }
 
 func FuzzParseUsers(f *testing.F) {
-	for _, s := range []string{"\"a\" \"b\"\n", ";x\n#y\n\n\"a\"\"b\" \"\"", `"a" "SCRAM-SHA-256$1:c2FsdA==$x:y"`, "\"a\t\"\r\n\"b\" \"c\" x"} {
+	for _, s := range []string{"\"a\" \"b\"\n", ";x\n#y\n\n\"a\"\"b\" \"\"", `"a" "SCRAM-SHA-256$1:c2FsdA==$x:y"`, "\"a\t\"\r\n\"b\" \"c\" x",
+		"\"a\" \"b\" until 2026-12-31T18:00:00Z\n\"a\" \"c\"\n", "\"a\" \"b\"until 2026-12-31T18:00:00+01:00\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		u, problems := parseUsers(text)
 		lines := strings.Count(string(text), "\n") + 1
-		if len(u.secrets)+len(problems) > lines {
-			t.Fatalf("%d roles and %d problems in %d lines", len(u.secrets), len(problems), lines)
+		if len(u.entries)+len(problems) > lines {
+			t.Fatalf("%d roles and %d problems in %d lines", len(u.entries), len(problems), lines)
 		}
 		last := 0
 		for _, p := range problems {
@@ -147,16 +156,28 @@ func FuzzParseUsers(f *testing.F) {
 		}
 		// What was read is written so that it reads the same.
 		quote := func(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
-		for name, s := range u.secrets {
-			if strings.ContainsAny(name, "\n") {
-				t.Fatalf("role %q", name)
-			}
+		line := func(name string, s Secret, until time.Time) string {
 			text := ""
 			if !s.IsZero() {
 				text = s.text()
 			}
-			again, problems := parseUsers([]byte(quote(name) + " " + quote(text)))
-			if problems != nil || !again.secrets[name].Equal(s) {
+			if text = quote(name) + " " + quote(text); !until.IsZero() {
+				text += " until " + until.Format(time.RFC3339Nano)
+			}
+			return text + "\n"
+		}
+		for name, e := range u.entries {
+			if strings.ContainsAny(name, "\n") {
+				t.Fatalf("role %q", name)
+			}
+			written := line(name, e.Secret, e.ValidUntil)
+			if !e.Also.IsZero() {
+				written += line(name, e.Also, e.AlsoUntil)
+			}
+			again, problems := parseUsers([]byte(written))
+			got := again.entries[name]
+			if problems != nil || !got.Secret.Equal(e.Secret) || !got.Also.Equal(e.Also) ||
+				!got.ValidUntil.Equal(e.ValidUntil) || !got.AlsoUntil.Equal(e.AlsoUntil) {
 				t.Fatalf("%q does not read back: %v", name, problems)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"sluice/auth"
 	"sluice/internal/backend"
 	"sluice/internal/prepared"
 	"sluice/internal/relay"
@@ -77,24 +78,24 @@ func (l *lane) dropBaseline(b *baseline) {
 func (s *session) enter(key string) {
 	l := s.lane
 	s.base = l.baseline(key)
-	fp := fingerprint(s.target.Credential)
-	if last := l.cred.Load(); last == nil || fp != *last {
+	if last := l.cred.Load(); last == nil || !covers(s.target.Credential, *last) {
 		if last != nil {
 			l.pool.Renew()
 		}
-		l.cred.Store(&fp)
+		now := generation(s.target.Credential)
+		l.cred.Store(&now)
 	}
-	s.target = s.base.share(s.target, fp)
+	s.target = s.base.share(s.target, fingerprint(s.target.Credential))
 	l.target = s.target
 	l.pool.SetLogin(*s.target)
 }
 
-// known returns the parameters of the baseline with that key if they are known, and the credential is the last login's: then a
-// login has nothing to learn. It may be called from anywhere.
+// known returns the parameters of the baseline with that key if they are known, and the credential fits the open backends: then
+// a login has nothing to learn. It may be called from anywhere.
 func (l *lane) known(key string, t *backend.Target) []wire.Param {
 	params, ok := l.greetings.Load(key)
 	last := l.cred.Load()
-	if !ok || last == nil || *last != fingerprint(t.Credential) {
+	if !ok || last == nil || !covers(t.Credential, *last) {
 		return nil
 	}
 	return params.([]wire.Param)
@@ -111,4 +112,31 @@ func greeting(params []wire.Param, application string) []wire.Param {
 		}
 	}
 	return append(params, wire.Param{Name: "application_name", Value: application})
+}
+
+// noCredential stands for none; it differs from what identifies any other.
+func noCredential() [sha256.Size]byte { return [sha256.Size]byte{1} }
+
+// fingerprint identifies a credential.
+func fingerprint(c auth.Credential) [sha256.Size]byte {
+	if c.IsZero() {
+		return noCredential()
+	}
+	return c.Fingerprint()
+}
+
+// generation identifies the secret of a credential: backends carry that of the one that they have logged in with.
+func generation(c auth.Credential) [sha256.Size]byte {
+	if c.IsZero() {
+		return noCredential()
+	}
+	return c.Generation()
+}
+
+// covers reports whether backends of that generation may serve who has shown c.
+func covers(c auth.Credential, of [sha256.Size]byte) bool {
+	if c.IsZero() {
+		return of == noCredential()
+	}
+	return c.Covers(of)
 }

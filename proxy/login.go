@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -109,7 +108,7 @@ func (a *admission) authenticate(ctx context.Context, wc *wire.Conn, au *auth.Au
 // authPeer is what is known of the client before it is asked.
 func (a *admission) authPeer() auth.Peer {
 	p := auth.Peer{
-		Role: a.role, TLS: a.tls, Secure: a.local(), ChannelBinding: auth.EndPointBinding(a.shown),
+		Role: a.role, Addr: a.counted(), TLS: a.tls, Secure: a.local(), ChannelBinding: auth.EndPointBinding(a.shown),
 	}
 	if a.unix {
 		p.User = func() (string, error) { return peerUser(a.nc) }
@@ -380,14 +379,6 @@ func (s *session) ask(w wish, result chan<- lease) {
 	case w.hops < maxHops:
 		s.lane.seek()
 	}
-}
-
-// fingerprint identifies a credential; that of none differs from every other.
-func fingerprint(c auth.Credential) [sha256.Size]byte {
-	if c.IsZero() {
-		return [sha256.Size]byte{1}
-	}
-	return c.Fingerprint()
 }
 
 // giveUpLogin gives back what firstLease got, on the loop.

@@ -148,7 +148,7 @@ func (sv *service) close() {
 // it is valid.
 func (sv *service) authQuery(sql string) auth.QueryFunc {
 	return func(ctx context.Context, role string) (auth.Entry, error) {
-		rows, err := sv.ask(ctx, backend.Limit{Rows: 1, Bytes: 64 << 10}, sql, role)
+		rows, err := sv.ask(ctx, backend.Limit{Rows: 2, Bytes: 64 << 10}, sql, role)
 		if err != nil {
 			return auth.Entry{}, err
 		}
@@ -156,12 +156,27 @@ func (sv *service) authQuery(sql string) auth.QueryFunc {
 	}
 }
 
-// entry understands the row that was found for a role.
+// entry understands the rows that were found for a role: one, or two while its password changes.
 func entry(role string, rows [][]*string) (auth.Entry, error) {
 	if len(rows) == 0 {
 		return auth.Entry{}, auth.ErrUnknownRole
 	}
-	row := rows[0]
+	e, err := rowEntry(role, rows[0])
+	if err != nil || len(rows) == 1 {
+		return e, err
+	}
+	second, err := rowEntry(role, rows[1])
+	if err != nil {
+		return auth.Entry{}, err
+	}
+	if e, err = e.With(second.Secret, second.ValidUntil); err != nil {
+		return auth.Entry{}, fmt.Errorf("auth.query returned two rows: %w", err)
+	}
+	return e, nil
+}
+
+// rowEntry understands one row.
+func rowEntry(role string, row []*string) (auth.Entry, error) {
 	switch {
 	case len(row) < 2:
 		return auth.Entry{}, fmt.Errorf("auth.query returned %d columns, want role, verifier and perhaps valid_until", len(row))

@@ -182,14 +182,15 @@ func compileTenant(cfg *config.Config, c *config.Tenant, before *state, env envi
 	} else if ts.svc, err = newService(c.Service, ts.dialer); err != nil {
 		return nil, fmt.Errorf("service: %w", err)
 	}
-	if ts.auth, err = tenantAuth(ts, cfg.IdentMaps, env); err != nil {
-		return nil, fmt.Errorf("auth: %w", err)
+	if ts.auth, err = tenantAuth(ts, old, cfg.IdentMaps, env); err != nil {
+		return nil, fmt.Errorf("auth.%w", err)
 	}
 	return ts, nil
 }
 
-// tenantAuth builds what verifies the tenant's clients: the users file first, then the query.
-func tenantAuth(ts *tenantState, maps []config.IdentLine, env environment) (*auth.Authenticator, error) {
+// tenantAuth builds what verifies the tenant's clients: the users file first, then the query. old is the tenant's state that
+// is replaced, nil if there is none.
+func tenantAuth(ts, old *tenantState, maps []config.IdentLine, env environment) (*auth.Authenticator, error) {
 	p := auth.Params{Method: auth.Method(ts.cfg.Auth.Method), MockKey: env.mockKey, ClientCert: auth.CertRule(ts.cfg.Auth.ClientCert)}
 	for _, name := range ts.cfg.Auth.CertNames {
 		p.CertNames = append(p.CertNames, auth.CertName(name))
@@ -212,13 +213,20 @@ func tenantAuth(ts *tenantState, maps []config.IdentLine, env environment) (*aut
 	case ts.cfg.URLLogin:
 		stores = append(stores, auth.NewCached(ts.svc.urlLogin(), ts.cfg.Auth.QueryCache))
 	}
+	if old != nil {
+		p.Before = old.auth
+	}
 	if env.turnstile != nil {
 		p.Compute = env.turnstile.run
 	}
 	if len(stores) > 0 {
 		p.Store = stores
 	}
-	return auth.New(p)
+	a, err := auth.New(p)
+	if err != nil {
+		return nil, fmt.Errorf("method: %w", err)
+	}
+	return a, nil
 }
 
 // identMap compiles the ident map with that name; nil for the empty name.

@@ -82,6 +82,7 @@ func DeriveKeys(password string, salt []byte, iterations int) (Keys, error) {
 	if err != nil {
 		return Keys{}, fmt.Errorf("derive SCRAM keys: %w", err)
 	}
+	defer clear(salted)
 	return Keys{ClientKey: mac(salted, "Client Key"), ServerKey: mac(salted, "Server Key")}, nil
 }
 

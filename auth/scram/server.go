@@ -13,6 +13,8 @@ type ServerOptions struct {
 	Mechanism string
 	// ChannelBinding is the tls-server-end-point hash of our certificate; nil where SHA256Plus was not offered.
 	ChannelBinding []byte
+	// Also are verifiers that are as good, with the same salt and iterations: the client cannot tell which one it proves.
+	Also []Verifier
 	// Doomed makes the exchange end with ErrProof whatever the client proves, at the usual cost.
 	Doomed bool
 }
@@ -26,13 +28,19 @@ type Server struct {
 	header      string // the client's GS2 header
 	clientBare  string // client-first-message-bare
 	serverFirst string
+	proved      int // see Proved
 	clientKey   Key
 }
 
-// NewServer begins an exchange. Errors: ErrUnsupported, wrapped, for a mechanism that was not offered.
+// NewServer begins an exchange. Its verifiers must have the same salt and iterations. Errors: ErrUnsupported, wrapped, for a mechanism that was not offered.
 func NewServer(v Verifier, o ServerOptions) (*Server, error) {
 	if o.Mechanism != SHA256 && (o.Mechanism != SHA256Plus || o.ChannelBinding == nil) {
 		return nil, fmt.Errorf("%w: mechanism %q was not offered", ErrUnsupported, o.Mechanism)
+	}
+	for _, also := range o.Also {
+		if !v.SameSalt(also) {
+			panic("bug: scram: verifiers with different salts")
+		}
 	}
 	return &Server{verifier: v, options: o, nonce: newNonce()}, nil
 }
@@ -129,14 +137,24 @@ func (s *Server) Final(clientFinal []byte) ([]byte, error) {
 		return nil, err
 	}
 	auth := s.clientBare + "," + s.serverFirst + "," + message[:at]
-	key := xor(proof, mac(s.verifier.StoredKey[:], auth))
-	signature := mac(s.verifier.ServerKey[:], auth)
-	proved := equal(Keys{ClientKey: key}.StoredKey(), s.verifier.StoredKey)
+	proved, signature := s.check(proof, auth)
 	if !proved || s.options.Doomed {
+		s.clientKey = Key{}
 		return nil, ErrProof
 	}
-	s.clientKey = key
 	return []byte("v=" + base64.StdEncoding.EncodeToString(signature[:])), nil
+}
+
+// check holds the proof against every verifier, and returns the signature of the one that it fits.
+func (s *Server) check(proof Key, auth string) (proved bool, signature Key) {
+	for i, v := range append([]Verifier{s.verifier}, s.options.Also...) {
+		key := xor(proof, mac(v.StoredKey[:], auth))
+		own := mac(v.ServerKey[:], auth)
+		if equal(Keys{ClientKey: key}.StoredKey(), v.StoredKey) && !proved {
+			proved, signature, s.proved, s.clientKey = true, own, i, key
+		}
+	}
+	return proved, signature
 }
 
 // checkFinal checks the attributes in front of the proof.
@@ -170,6 +188,9 @@ func (s *Server) checkFinal(withoutProof string) error {
 	}
 	return nil
 }
+
+// Proved returns which verifier the client has proved: 0 for the first, then those of Also.
+func (s *Server) Proved() int { return s.proved }
 
 // ClientKey returns the key that the client proved to have; with it one can log in as the client wherever the same
 // verifier is stored. It is zero until Final has succeeded.

@@ -1,6 +1,7 @@
 package scram
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -39,6 +40,12 @@ func NewVerifier(password string, salt []byte, iterations int) (Verifier, error)
 		return Verifier{}, err
 	}
 	return Verifier{Iterations: iterations, Salt: salt, StoredKey: k.StoredKey(), ServerKey: k.ServerKey}, nil
+}
+
+// SameSalt reports whether one exchange can check a client against both: the server names one salt and one number of
+// iterations.
+func (v Verifier) SameSalt(other Verifier) bool {
+	return v.Iterations == other.Iterations && bytes.Equal(v.Salt, other.Salt)
 }
 
 // NewSalt returns a random salt of SaltLen bytes.

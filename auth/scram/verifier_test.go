@@ -85,3 +85,29 @@ func TestNoncesAndSaltsDiffer(t *testing.T) {
 		t.Errorf("%q is not a nonce", n)
 	}
 }
+
+func TestServerTakesAnyOfTheVerifiersWithItsSalt(t *testing.T) {
+	t.Parallel()
+	salt := []byte("0123456789abcdef")
+	first, second := mustVerifier(t, "one", salt, 64), mustVerifier(t, "two", salt, 64)
+	for _, doomed := range []bool{false, true} {
+		for i, password := range []string{"one", "two", "three"} {
+			s, err := NewServer(first, ServerOptions{Mechanism: SHA256, Also: []Verifier{second}, Doomed: doomed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = run(s, NewClient(PasswordKeys(password), ClientOptions{Mechanism: SHA256}))
+			switch {
+			case i == 2 || doomed:
+				if !errors.Is(err, ErrProof) || s.ClientKey() != (Key{}) {
+					t.Errorf("%s, doomed %t: %v, want %v", password, doomed, err, ErrProof)
+				}
+			case err != nil || s.Proved() != i || Keys{ClientKey: s.ClientKey()}.StoredKey() != [...]Verifier{first, second}[i].StoredKey:
+				t.Errorf("%s: %v, proved %d", password, err, s.Proved())
+			}
+		}
+	}
+	if first.SameSalt(mustVerifier(t, "one", salt, 65)) || first.SameSalt(mustVerifier(t, "one", []byte("x"), 64)) {
+		t.Error("one exchange could check verifiers that it cannot")
+	}
+}

@@ -195,6 +195,42 @@ func TestHashPasswordFromAPipe(t *testing.T) {
 	}
 }
 
+func TestHashPasswordLikeAnOldVerifier(t *testing.T) {
+	t.Parallel()
+	old, err := scram.NewVerifier("old", scram.NewSalt(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) string {
+		path := filepath.Join(t.TempDir(), "old.txt")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, text := range []string{old.String(), "\"app\" \"" + old.String() + "\"\n"} {
+		got := command(t, "new\n", "hash-password", "--like", write(text))
+		v, err := scram.ParseVerifier(strings.TrimSpace(got.out))
+		if got.code != 0 || err != nil || !v.SameSalt(old) || v.StoredKey == old.StoredKey {
+			t.Errorf("exit code %d, %q: want another verifier with the same salt", got.code, got.stderr)
+		}
+	}
+	for text, want := range map[string]string{
+		"":                                   "must hold one verifier, and holds 0",
+		"secret":                             "must hold one verifier, and holds 0",
+		old.String() + "\n" + old.String():   "must hold one verifier, and holds 2",
+		"SCRAM-SHA-256$0:c2FsdA==$eA==:eA==": "malformed SCRAM verifier",
+	} {
+		got := command(t, "new\n", "hash-password", "--like", write(text))
+		if got.code != 2 || got.out != "" || !strings.Contains(got.stderr, want) || text != "" && strings.Contains(got.stderr, text) {
+			t.Errorf("%q: %+v, want exit code 2 and %q", text, got, want)
+		}
+	}
+	if got := command(t, "new\n", "hash-password", "--like", filepath.Join(t.TempDir(), "none")); got.code != 2 {
+		t.Errorf("no such file: %+v", got)
+	}
+}
+
 func TestHashPasswordRefusesWhatIsNoPassword(t *testing.T) {
 	t.Parallel()
 	cases := []struct{ name, stdin, want string }{
@@ -294,7 +330,7 @@ func TestCheckPrintsEveryProblemWithItsLineAndKey(t *testing.T) {
 			"sluice.yaml": "tls: {cert_file: none.crt, key_file: none.key}\nadmin: {cert_file: no.crt, key_file: no.key}\n" +
 				"tenants:\n  - auth: {users_file: users.txt}\n",
 			"users.txt": "app secret\n",
-		}, 2, []string{"FILE: tls: ", "FILE: tenants[0].auth: users_file: ", "FILE: admin.cert_file: "}},
+		}, 2, []string{"FILE: tls: ", "FILE: tenants[0].auth.users_file: ", "FILE: admin.cert_file: "}},
 		{"no file", nil, 2, []string{"FILE: read: "}},
 	}
 	for _, c := range cases {

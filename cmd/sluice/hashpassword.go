@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,11 +23,14 @@ const (
 
 func newHashPassword() *cobra.Command {
 	iterations := scram.DefaultIterations
+	var likeFile string
 	cmd := &cobra.Command{
 		Use:   "hash-password",
 		Short: "Make a SCRAM verifier of a password",
 		Long: "Reads a password from the terminal, twice, or one line from a pipe, and prints its SCRAM-SHA-256 verifier.\n" +
-			"That can stand in users_file in place of the password, and in PostgreSQL: ALTER ROLE … PASSWORD 'verifier'.",
+			"That can stand in users_file in place of the password, and in PostgreSQL: ALTER ROLE … PASSWORD 'verifier'.\n" +
+			"With --like it has the salt and the iterations of an old verifier: clients can then log in with either password\n" +
+			"while both stand in users_file.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if iterations < 1 || iterations > maxIterations {
@@ -36,7 +40,13 @@ func newHashPassword() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			verifier, err := scram.NewVerifier(password, scram.NewSalt(), iterations)
+			salt := scram.NewSalt()
+			if likeFile != "" {
+				if salt, iterations, err = saltOf(likeFile); err != nil {
+					return err
+				}
+			}
+			verifier, err := scram.NewVerifier(password, salt, iterations)
 			if err != nil {
 				return fmt.Errorf("hash password: %w", err)
 			}
@@ -45,7 +55,27 @@ func newHashPassword() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&iterations, "iterations", iterations, "rounds of hashing, as in PostgreSQL's scram_iterations")
+	cmd.Flags().StringVar(&likeFile, "like", "", "take salt and iterations from the verifier in `file`")
+	cmd.MarkFlagsMutuallyExclusive("like", "iterations")
 	return cmd
+}
+
+// saltOf returns salt and iterations of the one verifier that stands in a file, whatever is around it.
+func saltOf(path string) (salt []byte, iterations int, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, 0, usagef("--like: %v", err)
+	}
+	defer clear(data)
+	found := regexp.MustCompile(`SCRAM-SHA-256\$[0-9]+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+`).FindAll(data, -1)
+	if len(found) != 1 {
+		return nil, 0, usagef("--like: %s must hold one verifier, and holds %d", path, len(found))
+	}
+	v, err := scram.ParseVerifier(string(found[0]))
+	if err != nil {
+		return nil, 0, usagef("--like: %s: %v", path, err)
+	}
+	return v.Salt, v.Iterations, nil
 }
 
 // readPassword asks on a terminal, and reads a line from anything else.

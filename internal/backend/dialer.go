@@ -107,7 +107,7 @@ func NewDialer(p Params) (*Dialer, error) {
 // Dial opens a connection and logs in.
 //
 // It blocks until Postgres has said ReadyForQuery, ctx is done, or the connect timeout has passed. The next host is
-// tried when one cannot be reached or takes nobody now. The caller owns the Conn and must Close it, or hand on its
+// tried when one cannot be reached or takes nobody now, the role's other secret, if it has two, when Postgres refuses one. The caller owns the Conn and must Close it, or hand on its
 // NetConn.
 //
 // Errors: *DialError, *LoginError (several of them joined when there are several hosts), ErrTarget, wrapped.
@@ -121,6 +121,17 @@ func (d *Dialer) Dial(ctx context.Context, t Target) (*Conn, error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, d.p.ConnectTimeout, timeoutCause(d.p.ConnectTimeout))
 		defer cancel()
 	}
+	var c *Conn
+	for _, t.Credential = range t.Credential.Tries() {
+		if c, err = d.dialHosts(ctx, t, startup); !t.Credential.Tried(err) {
+			break
+		}
+	}
+	return c, err
+}
+
+// dialHosts connects to the first host that takes the role.
+func (d *Dialer) dialHosts(ctx context.Context, t Target, startup []byte) (*Conn, error) {
 	var failures []error
 	for i, host := range d.p.Hosts {
 		c, err := d.dialWithin(ctx, len(d.p.Hosts)-i, host, t, startup)

@@ -78,7 +78,9 @@ func readBody(r io.Reader, buf []byte, n int) ([]byte, error) {
 	buf = buf[:0]
 	for len(buf) < n {
 		if len(buf) == cap(buf) {
+			outgrown := buf
 			buf = append(make([]byte, 0, min(n, max(firstRead, 4*len(buf)))), buf...)
+			clear(outgrown) // it may hold a part of a password
 		}
 		m, err := io.ReadFull(r, buf[len(buf):min(n, cap(buf))])
 		buf = buf[:len(buf)+m]
@@ -104,6 +106,9 @@ func (c *Conn) Queue(msgs ...Message) error {
 	return nil
 }
 
+// Forget overwrites the body of the last message read, which may hold a secret.
+func (c *Conn) Forget() { clear(c.buf[:cap(c.buf)]) }
+
 // Send encodes the messages and writes them, with what is queued, with one call. Errors: *Error.
 func (c *Conn) Send(msgs ...Message) error {
 	if err := c.Queue(msgs...); err != nil {
@@ -116,6 +121,7 @@ func (c *Conn) Send(msgs ...Message) error {
 func (c *Conn) Write(p []byte) error {
 	if len(c.out) > 0 {
 		p, c.out = append(c.out, p...), nil
+		defer clear(p) // it may hold a password
 	}
 	if _, err := c.nc.Write(p); err != nil {
 		return &Error{Side: c.side, Op: "write", Err: err}

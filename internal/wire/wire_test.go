@@ -208,3 +208,19 @@ func fuzzedCancel(t *testing.T, body []byte, r *Request) {
 		t.Fatalf("a cancel request is written differently:\n got %q\nwant %q", again, body)
 	}
 }
+
+func TestForgetOverwritesTheLastMessage(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	secret := bytes.Repeat([]byte("secret "), 2<<10) // more than the first read
+	go func() { _ = NewConn(far, Client).Send(&pgproto3.PasswordMessage{Password: string(secret)}) }()
+	c := NewConn(near, Client)
+	_, body, err := c.ReadMessage(64 << 10)
+	if err != nil || !bytes.HasPrefix(body, secret) {
+		t.Fatalf("read %d bytes, %v", len(body), err)
+	}
+	c.Forget()
+	if len(bytes.Trim(body[:cap(body)], "\x00")) > 0 {
+		t.Error("the message is still there")
+	}
+}
