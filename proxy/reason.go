@@ -86,7 +86,7 @@ var reasons = [numReasons]reasonRow{
 	ReasonTLSRequired:               {"tls_required", "FATAL", "28000", slog.LevelInfo, "connection requires TLS", "Connect with sslmode=require.", "the tenant, role or database takes clients with TLS only (tls_enforcement, require_tls), or the login would send a password in clear"},
 	ReasonAuthFailed:                {"auth_failed", "FATAL", "28P01", slog.LevelWarn, "", "", "wrong password or unknown role, which look the same"},
 	ReasonIdentityFailed:            {"identity_failed", "FATAL", "28000", slog.LevelWarn, "", "", "the client's certificate or its user of the operating system is not the role's or is missing, or the client is bound to another TLS channel"},
-	ReasonAuthUnavailable:           {"auth_unavailable", "FATAL", "57P03", slog.LevelError, "the database system is not available for authentication", "Try again in a moment.", "auth.query could not be asked"},
+	ReasonAuthUnavailable:           {"auth_unavailable", "FATAL", "57P03", slog.LevelError, "the database system is not available for authentication", "Try again in a moment.", "auth.query could not be asked, or the keys of auth.jwt are not known"},
 	ReasonLoginTimeout:              {"login_timeout", "FATAL", "57014", slog.LevelInfo, "canceling authentication due to timeout", "", "the login took longer than limits.login_timeout"},
 	ReasonUnknownDatabase:           {"unknown_database", "FATAL", "3D000", slog.LevelInfo, "", "", "the database is not listed and others are not admitted; said after authentication only"},
 	ReasonTooManyClients:            {"too_many_clients", "FATAL", "53300", slog.LevelWarn, "", "Close idle connections, or ask the operator to raise limits.max_clients.", "limits.max_clients is reached"},

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/auth/jwt"
 	"sluice/internal/config"
 	"sluice/internal/loop"
 	"sluice/internal/metrics"
@@ -37,7 +38,7 @@ type Options struct {
 	Version string
 	Loops   int // how many share the work; 0: one for each core
 
-	// Where clients come from and Postgres is reached; nil: the system's network.
+	// Where clients come from, and how Postgres and issuers of tokens are reached; nil: the system's network.
 	Listen ListenFunc
 	Dial   DialFunc
 }
@@ -88,8 +89,9 @@ type Server struct {
 	ended     bool
 	unwatch   context.CancelFunc // ends the watch of certificates; nil: there is none
 
-	changing sync.Mutex // guards keeper; held over a change of state, by a reload, the API or the clock; taken after mu
+	changing sync.Mutex // guards keeper and issuers; held over a change of state, by a reload, the API or the clock; taken after mu
 	keeper   *keeper
+	issuers  map[*jwt.Keys]context.CancelFunc // whose keys are being fetched, with what ends that
 }
 
 // New compiles the configuration and opens the listeners. Nothing is served before Serve. The caller must call Close or
@@ -102,6 +104,7 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		caps: newCaps(), crowd: newCrowd(), guard: netpolicy.NewGuard(guardLimits(cfg.Bans)), cancels: newCancels(),
 		closed: make(chan struct{}), reloaded: make(chan struct{}, 1),
 		audit: newAudit(o.Log), history: newHistory(), rewound: make(chan struct{}, 1),
+		issuers: make(map[*jwt.Keys]context.CancelFunc),
 	}
 	if s.listen = o.Listen; s.listen == nil {
 		s.listen = listen
@@ -193,6 +196,7 @@ func (s *Server) Serve() error {
 func (s *Server) use(st *state) {
 	before := s.state.Swap(st)
 	s.guard.SetLimits(guardLimits(st.cfg.Bans))
+	s.followIssuers(st)
 	if s.level != nil {
 		_ = s.level.UnmarshalText([]byte(st.cfg.Log.Level)) // validated with the configuration
 	}

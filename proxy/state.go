@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/auth"
+	"sluice/auth/jwt"
 	"sluice/internal/backend"
 	"sluice/internal/config"
 	"sluice/internal/loop"
@@ -43,6 +44,7 @@ type tenantState struct {
 	*tenant
 	cfg       *config.Tenant
 	auth      *auth.Authenticator
+	keys      *jwt.Keys // of the issuer of tokens; nil: none are taken
 	dialer    *backend.Dialer
 	tls       *tlsconf.Backends // of the dialer
 	svc       *service          // nil: there is none
@@ -215,6 +217,12 @@ func tenantAuth(ts, old *tenantState, maps []config.IdentLine, env environment) 
 	}
 	if old != nil {
 		p.Before = old.auth
+	}
+	if ts.cfg.Auth.Method == config.AuthJWT {
+		var err error
+		if p.Tokens, err = tenantTokens(ts, old, env.dial); err != nil {
+			return nil, fmt.Errorf("jwt.%w", err)
+		}
 	}
 	if env.turnstile != nil {
 		p.Compute = env.turnstile.run

@@ -20,6 +20,7 @@ func (k *checker) login(at string, t *Tenant) {
 		if !k.listens(t.Name, true) && k.sound("listeners") {
 			k.add(path, "peer needs a listener on a Unix socket")
 		}
+	case AuthJWT:
 	default:
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,7 @@ func (k *checker) tenants() {
 		k.databases(at+".databases", list[i].Databases)
 		k.auth(at, &list[i])
 		k.login(at, &list[i])
+		k.tokens(at+".auth", list[i].Auth)
 		k.pools(at, &list[i])
 		k.roles(at+".roles", list[i].Roles)
 		k.managed(at, &list[i])
@@ -91,7 +93,7 @@ const noUsersHint = "set it or auth.query, or auth.method to trust"
 
 // needsUsers reports whether nobody could log in to t without a users file.
 func (k *checker) needsUsers(at string, t *Tenant) bool {
-	secretless := t.Auth.Method == AuthTrust || t.Auth.Method == AuthCert || t.Auth.Method == AuthPeer
+	secretless := slices.Contains([]AuthMethod{AuthTrust, AuthCert, AuthJWT, AuthPeer}, t.Auth.Method)
 	return t.Auth.Query == "" && !secretless && !t.URLLogin && k.sound(at+".auth.query", at+".auth.method")
 }
 

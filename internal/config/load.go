@@ -109,6 +109,9 @@ func (w *walker) read(file string, c *Config) []string {
 		if t.Auth.UsersFile != "" {
 			files = append(files, t.Auth.UsersFile)
 		}
+		if t.Auth.JWT.JWKSFile != "" {
+			files = append(files, t.Auth.JWT.JWKSFile)
+		}
 	}
 	return files
 }

@@ -59,6 +59,9 @@ func TestLoginsMustBePossible(t *testing.T) {
 		remote   = "host: db.example, cert_file: c, key_file: k"
 		noSecret = " gives no secret to log in to PostgreSQL with: it needs tenants[0].roles[].backend.password, or tenants[0].backend.cert_file, or secrets in tenants[0].auth.users_file"
 	)
+	jwt := func(keys string) string {
+		return "tenants: [{auth: {method: jwt, jwt: {" + keys + ", issuer: i, audience: [a, b], roles: [r]}}}]"
+	}
 	for _, tt := range []struct{ name, file, want string }{
 		{"require_tls without a certificate", "tenants: [{require_tls: true}]",
 			"tenants[0].require_tls: needs tls.cert_file and tls.key_file: without them nobody can log in over TCP"},
@@ -103,6 +106,28 @@ func TestLoginsMustBePossible(t *testing.T) {
 			"tenants[0].backend.tls_negotiation: direct needs tenants[0].backend.tls_mode require, verify-ca or verify-full, not prefer"},
 		{"direct TLS", "tenants: [{backend: {tls_negotiation: direct, tls_mode: require}}]", ""},
 		{"direct TLS of a host elsewhere", "tenants: [{backend: {tls_negotiation: direct, host: db.example}}]", ""},
+		{"jwt without anything", "tenants: [{auth: {method: jwt}}]", strings.Join([]string{
+			"tenants[0].auth.method: jwt needs tenants[0].auth.jwt.jwks_file or tenants[0].auth.jwt.jwks_url",
+			"tenants[0].auth.jwt.issuer: must not be empty with method jwt",
+			"tenants[0].auth.jwt.audience: must not be empty with method jwt",
+			"tenants[0].auth.jwt.roles: must not be empty with method jwt"}, "\n")},
+		{"jwt", jwt("jwks_url: 'https://i.example/keys'"), ""},
+		{"jwt with a file", jwt("jwks_file: users.txt"), ""},
+		{"jwt with both", jwt("jwks_file: users.txt, jwks_url: 'https://i.example/keys'"),
+			"tenants[0].auth.jwt.jwks_url: must be empty where there is tenants[0].auth.jwt.jwks_file"},
+		{"jwt from this machine", jwt("jwks_url: 'http://127.0.0.1:8080/keys'"), ""},
+		{"jwt in clear", jwt("jwks_url: 'http://i.example/keys'"), "tenants[0].auth.jwt.jwks_url: must be https: http is for this machine only"},
+		{"jwt from elsewhere", jwt("jwks_url: 'file:///keys'"), "tenants[0].auth.jwt.jwks_url: must be a URL that begins with https://"},
+		{"jwt with a password", jwt("jwks_url: 'https://a:hidden@i.example/keys'"), "tenants[0].auth.jwt.jwks_url: must not hold a user or password"},
+		{"jwt with a fragment", jwt("jwks_url: 'https://i.example/keys#a'"), "tenants[0].auth.jwt.jwks_url: must not have a fragment"},
+		{"jwt with HMAC", jwt("jwks_file: users.txt, algorithms: [HS256]"),
+			`tenants[0].auth.jwt.algorithms[0]: must be one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, got "HS256"`},
+		{"jwt with no algorithm", jwt("jwks_file: users.txt, algorithms: []"), "tenants[0].auth.jwt.algorithms: must not be empty with method jwt"},
+		{"jwt with no claim", jwt("jwks_file: users.txt, role_claim: /"), "tenants[0].auth.jwt.role_claim: must name a claim"},
+		{"jwt with too much leeway", jwt("jwks_file: users.txt, leeway: 1h"), "tenants[0].auth.jwt.leeway: must be at most 5m, got 1h0m0s"},
+		{"keys for another method", "tenants: [{auth: {jwt: {jwks_url: 'https://i.example/keys'}}}]", "tenants[0].auth.jwt.jwks_url: needs tenants[0].auth.method jwt"},
+		{"jwt without a secret", "tenants: [{auth: {method: jwt, users_file: '', jwt: {jwks_url: 'https://i', issuer: i, audience: a, roles: [r]}}, backend: {host: db.example}}]",
+			"tenants[0].auth.method: jwt" + noSecret},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

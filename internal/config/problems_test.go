@@ -166,15 +166,12 @@ sluice.yaml:3: shutdown_timeout: must be at least 0s, got -1s`},
 listeners: [{name: a, address: ":1", mode: session}]
 admin: {socket: /run/sluice/admin}
 console: {admin_roles: [root@default, nobody], stats_roles: [a@b@none]}
-tenants:
-  - auth: {method: jwt}
 `, `
 sluice.yaml:3: admin.socket: is not supported by this version, got "/run/sluice/admin"
 sluice.yaml:4: console.admin_roles: is not supported by this version: leave it empty
 sluice.yaml:4: console.stats_roles: is not supported by this version: leave it empty
 sluice.yaml:4: console.admin_roles[1]: must be role@tenant, got "nobody"
-sluice.yaml:4: console.stats_roles[0]: must end with the name of a tenant, got "a@b@none"
-sluice.yaml:6: tenants[0].auth.method: is not supported by this version, got "jwt"`},
+sluice.yaml:4: console.stats_roles[0]: must end with the name of a tenant, got "a@b@none"`},
 	}
 }
 

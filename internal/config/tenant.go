@@ -139,12 +139,25 @@ type Auth struct {
 	Method AuthMethod `key:"method" doc:"auto: by the stored secret, never weaker" default:"auto" oneof:"auto trust password md5 scram-sha-256 cert jwt peer" reload:"live"`
 	// UsersFile is empty if there is none: also if the file does not name it, the default does not exist and
 	// nothing needs it.
-	UsersFile  string        `key:"users_file" doc:"lines of a role and its password or verifier, both in double quotes; the format of PgBouncer's userlist.txt; may be missing at its default if query is set or method is trust, cert or peer" unit:"file" default:"users.txt" path:"yes" reload:"live"`
-	Query      string        `key:"query" doc:"SELECT role, verifier[, valid_until] FROM … WHERE role = $1; runs as the service role, in its database" unit:"SQL" reload:"live"`
+	UsersFile  string        `key:"users_file" doc:"lines of a role and its password or verifier, both in double quotes; the format of PgBouncer's userlist.txt; behind the secret there can be until and a time, and a role has two lines while its password changes, one of them with an end; may be missing at its default if query is set or method is trust, cert, jwt or peer" unit:"file" default:"users.txt" path:"yes" reload:"live"`
+	Query      string        `key:"query" doc:"SELECT role, verifier[, valid_until] FROM … WHERE role = $1; runs as the service role, in its database; two rows are good at a time, while a password changes" unit:"SQL" reload:"live"`
 	QueryCache time.Duration `key:"query_cache" doc:"how long its answer is used" unit:"duration" default:"30s" min:"0s" reload:"live"`
 	ClientCert string        `key:"client_cert" doc:"the certificate that a client must show beside what method asks for, as clientcert in pg_hba.conf; verify-ca: anybody's; verify-full: one for its role; with tls.client_cert; Unix sockets have none" default:"none" oneof:"none verify-ca verify-full" reload:"live"`
 	CertNames  []string      `key:"cert_names" doc:"the names in a certificate that say whose it is: its common name, or its alternative names, each of them; for method cert and client_cert verify-full" default:"[cn]" oneof:"cn dns email uri" reload:"live"`
 	Map        string        `key:"map" doc:"one of ident_maps, which says as which roles the names in a certificate, or with method peer the user, may log in; empty: as the role of that name" reload:"live"`
+	JWT        JWT           `key:"jwt" doc:"which tokens are taken in place of a password, with method jwt"`
+}
+
+// JWT says which tokens let their bearers log in.
+type JWT struct {
+	JWKSFile   string        `key:"jwks_file" doc:"the issuer's keys, a JWK set; either this or jwks_url" unit:"file" path:"yes" reload:"live"`
+	JWKSURL    string        `key:"jwks_url" doc:"where the issuer's keys are, https (http on this machine only); asked again every five minutes, and for a key that is not known; they count for a day if it cannot be asked" unit:"URL" reload:"live"`
+	Issuer     string        `key:"issuer" doc:"what claim iss must be" reload:"live"`
+	Audience   []string      `key:"audience" doc:"what claim aud must hold one of" single:"yes" reload:"live"`
+	RoleClaim  string        `key:"role_claim" doc:"the claim that has the role, or a list of roles; with a slash in front the way to it, as in /realm_access/roles" default:"role" reload:"live"`
+	Roles      []string      `key:"roles" doc:"the roles that may log in by token; a token must hold the role too" reload:"live"`
+	Algorithms []string      `key:"algorithms" doc:"signatures that count" default:"[RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA]" oneof:"RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA" reload:"live"`
+	Leeway     time.Duration `key:"leeway" doc:"by how much the issuer's clock and Sluice's may differ" unit:"duration" default:"30s" min:"0s" max:"5m" reload:"live"`
 }
 
 // Timeouts are limits on clients. Zero means no limit.

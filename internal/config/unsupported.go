@@ -19,7 +19,6 @@ func features() []feature {
 		{"admin.socket", "anything but empty", empty},
 		{"console.admin_roles", "anything but []", empty},
 		{"console.stats_roles", "anything but []", empty},
-		{"tenants[].auth.method", "jwt", not("jwt")},
 	}
 }
 
@@ -43,9 +42,4 @@ func (k *checker) unsupported() {
 func empty(value any) bool {
 	v := reflect.ValueOf(value)
 	return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
-}
-
-// not supports every word but these.
-func not(words ...string) func(any) bool {
-	return func(value any) bool { return !slices.Contains(words, reflect.ValueOf(value).String()) }
 }
