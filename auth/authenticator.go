@@ -150,7 +150,8 @@ type deriver interface {
 //
 // A role that does not exist, has no password, or has expired is asked for its secret like any other, at the same
 // cost, and fails at the same step. (With Auto and MD5 the stored secret decides what is asked for: the method of a
-// role that exists can be seen.)
+// role that exists can be seen. So can that of a role with two secrets where one exchange cannot check both: see
+// rotation.go.)
 //
 // Errors: *FailedError, *IdentityError, ErrProtocol, ErrChannelBinding, ErrNeedsTLS, ErrNeedsCertificate,
 // ErrNeedsSocket, ErrLookup, *wire.Error, or ctx's cause, all wrapped.

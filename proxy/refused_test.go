@@ -131,7 +131,11 @@ func refusingRules() map[string]rule {
 func TestWhatIsRefusedNeverTouchesABackend(t *testing.T) {
 	offer := withTLS(t)
 	users := usersFile(t, `"alice" "secret"`)
-	methods := []config.AuthMethod{config.AuthTrust, config.AuthPassword, config.AuthMD5, config.AuthSCRAM, config.AuthCert, config.AuthPeer}
+	keys := filepath.Join(t.TempDir(), "jwks.json")
+	if err := os.WriteFile(keys, keySet(t, "k"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	methods := []config.AuthMethod{config.AuthTrust, config.AuthPassword, config.AuthMD5, config.AuthSCRAM, config.AuthCert, config.AuthPeer, config.AuthJWT}
 	for name, r := range refusingRules() {
 		for _, method := range methods {
 			t.Run(name+" "+string(method), func(t *testing.T) {
@@ -143,6 +147,7 @@ func TestWhatIsRefusedNeverTouchesABackend(t *testing.T) {
 					h := newHarness(t, pgscript.Options{Passwords: map[string]string{"alice": "secret"}}, func(c *config.Config, tenant *config.Tenant) {
 						offer(c, tenant)
 						c.Listeners = append(c.Listeners, config.Listener{Name: "socket", Address: socket, Mode: config.ModeSession, UnixMode: 0o600})
+						byToken(config.JWT{JWKSFile: keys, Roles: []string{"alice"}})(c, tenant)
 						tenant.Auth.Method, tenant.Auth.UsersFile = method, users
 						behind("10.0.0.0/8", r.set)(c, tenant)
 					})
@@ -163,6 +168,9 @@ func (r rule) try(t *testing.T, h *harness, method config.AuthMethod, socket str
 	if r.db != "" {
 		db = r.db
 	}
+	if method == config.AuthJWT {
+		pw = tokenFor(t, "k", "alice")
+	}
 	if r.pw != "" {
 		pw = r.pw
 	}
@@ -181,7 +189,7 @@ func (r rule) try(t *testing.T, h *harness, method config.AuthMethod, socket str
 		return
 	}
 	for _, w := range ways(socket) {
-		if method == config.AuthPassword && w.tls == "" {
+		if (method == config.AuthPassword || method == config.AuthJWT) && w.tls == "" {
 			continue
 		}
 		if err := w.login(h, inside, user, db, pw); err != nil {

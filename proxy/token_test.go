@@ -61,8 +61,11 @@ func tokenFor(t *testing.T, key, role string) string {
 func byToken(keys config.JWT) change {
 	return func(_ *config.Config, c *config.Tenant) {
 		c.Auth.Method, c.Auth.JWT = config.AuthJWT, keys
-		c.Auth.JWT.Issuer, c.Auth.JWT.Audience, c.Auth.JWT.RoleClaim, c.Auth.JWT.Roles = "issuer", []string{"sluice"}, "role", []string{"app"}
+		c.Auth.JWT.Issuer, c.Auth.JWT.Audience, c.Auth.JWT.RoleClaim = "issuer", []string{"sluice"}, "role"
 		c.Auth.JWT.Algorithms = []string{"EdDSA"}
+		if keys.Roles == nil {
+			c.Auth.JWT.Roles = []string{"app"}
+		}
 	}
 }
 
