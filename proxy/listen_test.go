@@ -210,6 +210,7 @@ func TestReloadOfTheServiceLoginTellsListeners(t *testing.T) {
 		}
 		a.Run(t, "B: ErrorResponse FATAL 08006", "B: EOF")
 		query(t, b, "LISTEN news")
+		synctest.Wait() // the old connection is closed on a loop of its own
 		ears := h.ears()
 		if len(ears) != 1 || ears[0].User != "another" {
 			t.Errorf("%d connections listen, want one of the new role", len(ears))
