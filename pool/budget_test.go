@@ -158,9 +158,9 @@ func TestIdleBackendIsLookedForElsewhereWhenItsPoolHasLentIt(t *testing.T) {
 		own, c, asked := cold.client("x"), taker.client("x"), make(chan struct{})
 		cold.loop.Post(func() {
 			<-asked
-			own.b = cold.Acquire(&own.w, "x", backend.Target{Role: "x", Database: "app"})
+			own.b = cold.Acquire(&own.w, "x", "", backend.Target{Role: "x", Database: "app"})
 		})
-		taker.do(func() { taker.Acquire(&c.w, "x", backend.Target{Role: "x", Database: "app"}) })
+		taker.do(func() { taker.Acquire(&c.w, "x", "", backend.Target{Role: "x", Database: "app"}) })
 		close(asked)
 		synctest.Wait()
 		if own.b == nil || c.b == nil {

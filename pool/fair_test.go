@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -12,15 +13,31 @@ import (
 type crowd struct {
 	r      *rig
 	turn   time.Duration
-	served int
-	longTo time.Duration // the longest wait
+	uneven bool // turn is the mean of what it takes
+	state  string
+	seed   uint64
+
+	joined  int
+	served  int
+	changed int           // of these, by a backend with another state
+	longTo  time.Duration // the longest wait
+}
+
+// take returns how long a client holds its backend this time.
+func (c *crowd) take(rng *rand.Rand) time.Duration {
+	if !c.uneven {
+		return c.turn
+	}
+	return time.Duration(float64(c.turn) * rng.ExpFloat64())
 }
 
 // join adds a client that comes again and again until its rig ends.
 func (c *crowd) join(t *testing.T) {
+	c.joined++
+	rng := rand.New(rand.NewPCG(uint64(c.joined), c.seed))
 	go func() {
-		for !c.r.over() {
-			one := c.r.acquireHere("x")
+		for state := ""; !c.r.over(); state = c.state { // it sets something the first time
+			one := c.r.acquireHere("x", state)
 			asked := time.Now()
 			select {
 			case <-one.answered:
@@ -30,11 +47,15 @@ func (c *crowd) join(t *testing.T) {
 			if one.err != nil {
 				return
 			}
-			time.Sleep(c.turn)
+			time.Sleep(c.take(rng))
 			c.r.loop.Do(func() {
 				c.served++
 				c.longTo = max(c.longTo, one.granted.Sub(asked))
 				one.done = true
+				if one.b.State != state {
+					c.changed++
+				}
+				one.b.State = c.state
 				c.r.Release(one.b)
 			})
 		}

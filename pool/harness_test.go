@@ -146,6 +146,7 @@ func (r *rig) do(f func()) {
 type client struct {
 	r       *rig
 	name    string
+	state   string // what its session has set
 	w       Waiter
 	b       *Backend
 	err     error
@@ -163,25 +164,18 @@ func (r *rig) client(name string) *client {
 }
 
 // acquire asks for a backend of a baseline.
-func (r *rig) acquire(baseline string) *client {
-	c := r.client(baseline)
-	r.do(func() {
-		if b := r.Acquire(&c.w, baseline, backend.Target{Role: baseline, Database: "app"}); b != nil {
-			c.w.Granted(b, nil)
-		}
-	})
-	return c
-}
+func (r *rig) acquire(baseline string) *client { return r.acquireAs(baseline, "") }
 
 // acquireHere is acquire without waiting for anything to settle, for a goroutine of a test's own.
-func (r *rig) acquireHere(baseline string) *client {
+func (r *rig) acquireHere(baseline string, state string) *client {
 	c := &client{r: r, name: baseline, answered: make(chan struct{})}
+	c.state = state
 	c.w.Granted = func(b *Backend, err error) {
 		c.b, c.err, c.granted = b, err, time.Now()
 		close(c.answered)
 	}
 	r.loop.Do(func() {
-		if b := r.Acquire(&c.w, baseline, backend.Target{Role: baseline, Database: "app"}); b != nil {
+		if b := r.Acquire(&c.w, baseline, c.state, backend.Target{Role: baseline, Database: "app"}); b != nil {
 			c.w.Granted(b, nil)
 		}
 	})
@@ -203,9 +197,25 @@ func (r *rig) held(baseline string) *client {
 	return c
 }
 
+// acquireAs is acquire of a session that has set something.
+func (r *rig) acquireAs(baseline string, state string) *client {
+	c := r.client(baseline)
+	c.state = state
+	r.do(func() {
+		if b := r.Acquire(&c.w, baseline, c.state, backend.Target{Role: baseline, Database: "app"}); b != nil {
+			c.w.Granted(b, nil)
+		}
+	})
+	return c
+}
+
+// release gives the backend back with what the session has set.
 func (c *client) release() {
 	c.done = true
-	c.r.do(func() { c.r.Release(c.b) })
+	c.r.do(func() {
+		c.b.State = c.state
+		c.r.Release(c.b)
+	})
 }
 
 func (r *rig) wantStats(idle, active, waiting int) {

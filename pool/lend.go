@@ -13,40 +13,26 @@ type Waiter struct {
 	// is none: ErrClosed, or what opening one has said.
 	Granted func(*Backend, error)
 
-	prev, next *Waiter
-	shelf      *shelf
-	since      time.Time
+	links [2]links
+	line  *line // of those with the same state; nil: w does not wait
+	since time.Time
 }
 
 // Waiting reports whether w stands in a line.
-func (w *Waiter) Waiting() bool { return w.shelf != nil }
-
-// waiterList is a ring; root.next is the first in line.
-type waiterList struct {
-	root Waiter
-	len  int
-}
-
-func (l *waiterList) first() *Waiter {
-	if l.len == 0 {
-		return nil
-	}
-	return l.root.next
-}
+func (w *Waiter) Waiting() bool { return w.line != nil }
 
 // Acquire lends a backend that was opened for the target: baseline is a key that tells targets apart, but for their role and
-// credential, which SetLogin changes. If there is one
-// idle, the last used is returned at once. Otherwise w stands in line, nil is returned, and w.Granted will be called
-// unless Cancel comes first; a backend is opened if the limits allow it.
-func (p *Pool) Acquire(w *Waiter, baseline string, t backend.Target) *Backend {
+// credential, which SetLogin changes; state tells what the session has set apart, as Backend.State does. If any are idle, one is
+// returned at once: the last used of those with that state, else the last used. Otherwise w stands in line, nil is returned, and w.Granted will be called unless Cancel comes first; a
+// backend is opened if the limits allow it.
+func (p *Pool) Acquire(w *Waiter, baseline, state string, t backend.Target) *Backend {
 	s := p.shelf(baseline, t)
-	if n := len(s.idle); n > 0 && !p.closed && !p.paused {
-		b := s.idle[n-1]
+	if b := s.best(state); b != nil && !p.closed && !p.paused {
 		p.take(b)
 		p.lend(b)
 		return b
 	}
-	p.enqueue(w, s)
+	p.enqueue(w, s, state)
 	if p.closed {
 		p.refuse(s, ErrClosed)
 		return nil
@@ -57,14 +43,15 @@ func (p *Pool) Acquire(w *Waiter, baseline string, t backend.Target) *Backend {
 
 // Cancel takes w out of its line. It reports false if w stood in none.
 func (p *Pool) Cancel(w *Waiter) bool {
-	if w.shelf == nil {
+	if !w.Waiting() {
 		return false
 	}
 	p.dequeue(w)
 	return true
 }
 
-// Release takes a backend back that is as good as new for its shelf. It goes straight to the longest waiter.
+// Release takes a backend back that is as good as new for its shelf, but for its State. It goes straight to who waits for one:
+// see heir.
 func (p *Pool) Release(b *Backend) {
 	p.unhold(b)
 	if b.generation != p.generation || p.closed || p.expired(b) || p.total-p.closing > p.Limits.Size {
@@ -85,9 +72,7 @@ func (p *Pool) Release(b *Backend) {
 	case w != nil && p.Budget.owes(p, b):
 		p.close(b) // another pool has its share to come
 	case w != nil:
-		p.dequeue(w)
-		p.lend(b)
-		w.Granted(b, nil)
+		p.hand(b)
 	default:
 		p.shelve(b)
 		p.feed()
@@ -117,6 +102,14 @@ func (p *Pool) HasRoom() bool { return p.roomy.Load() }
 
 // HasWaiting is explained at HasIdle.
 func (p *Pool) HasWaiting() bool { return p.queued.Load() }
+
+// hand lends b, which is on no shelf, to one of those who wait for it.
+func (p *Pool) hand(b *Backend) {
+	w := b.shelf.heir(b, p.Now())
+	p.dequeue(w)
+	p.lend(b)
+	w.Granted(b, nil)
+}
 
 // feed closes an idle backend if another pool waits for its token. That is asked after the backend has been shelved: the
 // other pool may look for one at the same moment.
@@ -156,7 +149,7 @@ func (p *Pool) Closed(b *Backend) {
 
 // mustYield reports whether the slot of a freed backend goes to a waiter of another shelf rather than to w.
 func (p *Pool) mustYield(w, other *Waiter) bool {
-	if other.shelf.login >= other.shelf.waiters.len || p.total-p.closing < p.Limits.Size && (!p.short || p.closing > 0) {
+	if other.line.shelf.login >= other.line.shelf.waiters.len || p.total-p.closing < p.Limits.Size && (!p.short || p.closing > 0) {
 		return false // it is being served
 	}
 	if w == nil {
@@ -182,8 +175,7 @@ func (p *Pool) oldest(not *shelf) *Waiter {
 func (p *Pool) shelf(baseline string, t backend.Target) *shelf {
 	s := p.shelves[baseline]
 	if s == nil {
-		s = &shelf{key: baseline, target: t}
-		s.waiters.root.prev, s.waiters.root.next = &s.waiters.root, &s.waiters.root
+		s = newShelf(baseline, t)
 		p.shelves[baseline] = s
 	}
 	p.warm = s
@@ -258,22 +250,17 @@ func (p *Pool) close(b *Backend) {
 	p.Retired(b)
 }
 
-func (p *Pool) enqueue(w *Waiter, s *shelf) {
-	last := s.waiters.root.prev
-	w.prev, w.next = last, &s.waiters.root
-	last.next, s.waiters.root.prev = w, w
-	w.shelf, w.since = s, p.Now()
-	s.waiters.len++
+func (p *Pool) enqueue(w *Waiter, s *shelf, state string) {
+	w.since = p.Now()
+	s.join(w, state)
 	if p.waiting++; p.waiting == 1 {
 		p.queued.Store(true)
 	}
 }
 
 func (p *Pool) dequeue(w *Waiter) {
-	w.prev.next, w.next.prev = w.next, w.prev
-	w.shelf.waiters.len--
-	s := w.shelf
-	w.prev, w.next, w.shelf = nil, nil, nil
+	s := w.line.shelf
+	s.leave(w)
 	if p.waiting--; p.waiting == 0 {
 		p.queued.Store(false)
 	}

@@ -1,4 +1,5 @@
-// Package pool lends backends to sessions within the caps per pool, role and tenant; the longest waiter is served first.
+// Package pool lends backends to sessions within the caps per pool, role and tenant; the longest waiter is served first, but
+// for one that has waited nearly as long and finds its settings on the backend.
 //
 // A Pool lives on one loop, as do the sessions that use it: its methods are called there, and nothing in it is locked.
 // Lending is a pop from a stack, a hand-over to a waiter a pop from a list. What blocks, opening a connection, happens on
@@ -49,10 +50,11 @@ type Dialer interface {
 	Dial(ctx context.Context, t backend.Target) (*backend.Conn, error)
 }
 
-// Backend is a backend of a pool. The session that holds it may use Conn and Owner; what else it says is the pool's.
+// Backend is a backend of a pool. The session that holds it may use what is exported; what else it says is the pool's.
 type Backend struct {
 	Conn  *backend.Conn
-	Owner any // the caller's: what it keeps with the backend
+	Owner any    // the caller's: what it keeps with the backend
+	State string // tells what sessions have set there apart; empty: nothing
 
 	shelf   *shelf
 	res     *puddle.Resource[*backend.Conn]
@@ -137,18 +139,6 @@ type Pool struct {
 	tokens int       // that the pool has
 }
 
-// shelf is the part of a pool that was opened with the same start-up parameters. Its waiters can be served by no other.
-type shelf struct {
-	key     string
-	target  backend.Target
-	idle    []*Backend // a stack
-	total   int        // backends, those being opened included
-	login   int
-	opening []*attempt // login of them, the first begun first
-	waiters waiterList
-	refused bool // by Postgres, the last time that one was opened
-}
-
 // New returns an empty pool.
 func New(p Params) (*Pool, error) {
 	if p.Pins == nil {
@@ -218,11 +208,9 @@ func (p *Pool) Resume() {
 	p.paused = false
 	for _, s := range p.shelves {
 		for n := len(s.idle); n > 0 && s.waiters.len > 0; n = len(s.idle) {
-			b, w := s.idle[n-1], s.waiters.first()
+			b := s.idle[n-1]
 			p.take(b)
-			p.dequeue(w)
-			p.lend(b)
-			w.Granted(b, nil)
+			p.hand(b)
 		}
 	}
 	p.feed()

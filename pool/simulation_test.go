@@ -121,14 +121,48 @@ func (w *world) step() {
 func (w *world) acquire(r *rig) {
 	baseline := string(rune('a' + w.rng.IntN(3)))
 	c := r.client(baseline)
+	c.state = []string{"", "a", "b"}[w.rng.IntN(3)]
 	w.all = append(w.all, c)
 	c.w.Granted = func(b *Backend, err error) { w.granted(r, c, b, err) }
 	r.do(func() {
 		w.lines[r][baseline] = append(w.lines[r][baseline], c)
-		if b := r.Acquire(&c.w, baseline, backend.Target{Role: baseline, Database: "app"}); b != nil {
+		want := likeliest(r, c)
+		b := r.Acquire(&c.w, baseline, c.state, backend.Target{Role: baseline, Database: "app"})
+		if want != nil && b != want {
+			w.t.Errorf("a client with state %q was lent %+v, want %+v", c.state, b, want)
+		}
+		if b != nil {
 			w.granted(r, c, b, nil)
 		}
 	})
+}
+
+// likeliest returns the idle backend that c is to be lent: the last used of those that carry its state, else of all.
+func likeliest(r *rig, c *client) (best *Backend) {
+	s := r.shelves[c.name]
+	if s == nil {
+		return nil
+	}
+	for _, b := range s.idle {
+		if best == nil || b.State == c.state || best.State != c.state {
+			best = b
+		}
+	}
+	return best
+}
+
+// rightful reports whether c, of the line, is to be answered now: who has waited longest with the backend's state, but nobody is
+// passed over by one who has waited less than a third as long, nor after 5 s.
+func (w *world) rightful(r *rig, line []*client, c *client, b *Backend) bool {
+	if len(line) == 0 {
+		return false
+	}
+	age := func(c *client) time.Duration { return r.Now().Sub(c.w.since) }
+	at := slices.IndexFunc(line, func(o *client) bool { return b != nil && o.state == b.State })
+	if at < 0 || age(line[0]) >= 5*time.Second || age(line[0]) > 3*age(line[at]) {
+		at = 0
+	}
+	return c == line[at]
 }
 
 // granted is on a pool's loop; no other goroutine runs meanwhile but another pool's loop, so what it touches is its pool's.
@@ -136,11 +170,11 @@ func (w *world) granted(r *rig, c *client, b *Backend, err error) {
 	if c.b != nil || c.err != nil {
 		w.t.Errorf("a client was answered twice")
 	}
-	c.b, c.err, c.granted = b, err, time.Now()
 	line := w.lines[r][c.name]
-	if len(line) == 0 || line[0] != c {
-		w.t.Errorf("a client of %q was answered before one that waits longer", c.name)
+	if !w.rightful(r, line, c, b) {
+		w.t.Errorf("a client of %q was answered before one whose turn it was", c.name)
 	}
+	c.b, c.err, c.granted = b, err, time.Now()
 	w.lines[r][c.name] = slices.DeleteFunc(line, func(o *client) bool { return o == c })
 	switch {
 	case err != nil:
@@ -172,6 +206,7 @@ func (w *world) giveBack(discard bool) {
 		if discard {
 			c.r.Discard(c.b)
 		} else {
+			c.b.State = c.state
 			c.r.Release(c.b)
 		}
 	})

@@ -372,7 +372,7 @@ func (s *session) ask(w wish, result chan<- lease) {
 		}
 		result <- got
 	}
-	b := s.lane.pool.Acquire(&s.waiter, w.key, *s.target)
+	b := s.lane.pool.Acquire(&s.waiter, w.key, "", *s.target)
 	switch {
 	case b != nil:
 		s.waiter.Granted(b, nil)
