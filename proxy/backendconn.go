@@ -260,6 +260,7 @@ func (bc *backendConn) release() {
 		bc.discard()
 		return
 	}
+	bc.b.State = bc.set.State()
 	bc.lane.pool.Release(bc.b)
 }
 

@@ -11,7 +11,7 @@ import (
 
 // acquire gets a backend for the transaction that begins. It reports false if the session has to wait for one.
 func (s *session) acquire() bool {
-	b := s.lane.pool.Acquire(&s.waiter, s.base.key, "", *s.target)
+	b := s.lane.pool.Acquire(&s.waiter, s.base.key, s.m.State(), *s.target)
 	if b == nil {
 		s.lane.seek()
 		return false

@@ -120,7 +120,7 @@ func coarse(left, whole time.Duration) time.Duration {
 // goOn has the session do what it was about to do before it moved.
 func (s *session) goOn(waits bool) {
 	if waits {
-		if b := s.lane.pool.Acquire(&s.waiter, s.base.key, "", *s.target); b != nil {
+		if b := s.lane.pool.Acquire(&s.waiter, s.base.key, s.m.State(), *s.target); b != nil {
 			s.granted(b, nil)
 		}
 		return

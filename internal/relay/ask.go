@@ -12,12 +12,17 @@ import (
 
 // Statements that Sluice keeps prepared on a backend for itself.
 const (
-	setName = prepared.Prefix + "set"
-	askName = prepared.Prefix + "ask"
+	setName    = prepared.Prefix + "set"
+	beginName  = prepared.Prefix + "begin"
+	commitName = prepared.Prefix + "commit"
+	askName    = prepared.Prefix + "ask"
 )
 
 const (
 	setText = "SELECT pg_catalog.set_config($1, $2, false)"
+	// Whatever a session has made the default must not have Sluice's own transaction wait.
+	beginText  = "BEGIN ISOLATION LEVEL READ COMMITTED"
+	commitText = "COMMIT"
 	// askText asks what a session holds past its transactions: rows of s, a setting, its value and its default, of l and a
 	// channel that it listens to, of k and why the session must keep its backend, or of q and p, a statement prepared with
 	// SQL or by the protocol, its text and its parameters' types. $1 is the names of custom settings, the others say what
@@ -42,6 +47,7 @@ UNION ALL SELECT 'k', 'temp', NULL, NULL WHERE $5 AND EXISTS (SELECT FROM pg_cat
 
 // Types of the parameters.
 const (
+	noTypes  = "\x00\x00"
 	setTypes = "\x00\x02\x00\x00\x00\x19\x00\x00\x00\x19"                                                                 // text, text
 	askTypes = "\x00\x06\x00\x00\x03\xf1\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x10" // text[], five booleans
 )
@@ -283,7 +289,9 @@ func (m *Machine) answered() {
 	}
 	m.backend.unasked = false
 	d.custom = customOf(a.settings)
-	m.state = sessionstate.NewState(a.settings)
+	if state := sessionstate.NewState(a.settings); !state.Equal(m.state) {
+		m.state, m.proven = state, false
+	}
 	m.backend.state = m.state
 	m.settleReports()
 }

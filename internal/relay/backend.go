@@ -231,6 +231,9 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 		m.countError(f.code)
 		return m.gone, nil
 	case head.do.vital():
+		if head.do == lead { // Postgres drops what has been sent behind it
+			m.forgetAll()
+		}
 		return true, fmt.Errorf("%w: %s %s", ErrCarry, f.code, f.message)
 	}
 	drop = m.gone || head.do.own()

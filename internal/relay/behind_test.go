@@ -61,9 +61,9 @@ func TestCodeIsAskedAboutAndWhatItHasSetIsCarried(t *testing.T) {
 	r.m.Detach()
 
 	other := newRig(t, Params{Table: r.table}).attachTo(first)
-	other.carry("P:sluice_set B:sluice_set E S")
-	other.answer("", "", parsed, bound, row, done, idle)
+	other.carry(firstLeadWords)
 	other.client("Q:select 1", "", query("select 1"))
+	other.answer("", "", firstLed...)
 	other.answer("", "C Z:I", done, idle)
 	other.m.Detach()
 

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"sluice/internal/prepared"
 	"sluice/internal/sessionstate"
@@ -18,6 +19,7 @@ type Backend struct {
 	application string                 // and its application_name
 	channels    *sessionstate.Channels // what it listens to
 	settable    bool                   // setName is prepared
+	leadable    bool                   // beginName and commitName are
 	asked       bool                   // and so are the statements of the question
 	unasked     bool                   // code may have changed it since Postgres was asked last
 	tainted     bool                   // it holds what nobody knows the owner of
@@ -30,35 +32,85 @@ func NewBackend(limit int, application string) *Backend {
 	return &Backend{Backend: prepared.NewBackend(limit), application: application}
 }
 
+// State tells apart what sessions have set there; empty: nothing. See Machine.State.
+func (b *Backend) State() string { return b.state.Key() }
+
 // crowded reports whether anything is prepared there that does not stand under a client's name.
-func (b *Backend) crowded() bool { return b.settable || b.asked || !b.Empty() }
+func (b *Backend) crowded() bool { return b.settable || b.leadable || b.asked || !b.Empty() }
 
 // ownNames returns the names of the statements that Sluice keeps there for itself, and forgets them.
 func (b *Backend) ownNames() (names []string) {
 	if b.settable {
 		names = append(names, setName)
 	}
+	if b.leadable {
+		names = append(names, beginName, commitName)
+	}
 	if b.asked {
 		names = append(names, askName)
 	}
-	b.settable, b.asked = false, false
+	b.settable, b.leadable, b.asked = false, false, false
 	return names
 }
 
 // Carry puts what the session has set on the backend that has just been attached, in place of what others have set there,
-// its application_name and what it listens to included. It is settled, unseen, before the client's first message. If there is more to it than the
-// application_name, FromClient waits for Postgres's consent: behind a change that fails the client's statement would run with
-// the settings, or as the user, of somebody else. A failure is FromBackend's ErrCarry.
+// its application_name and what it listens to included. It is settled, unseen, before the client's first message. If a setting
+// fails, which is FromBackend's ErrCarry, none of the client's statements has run with the settings, or as the user, of somebody
+// else: either FromClient waits for Postgres's consent, or what is injected leads the client's messages, see lead.
 func (m *Machine) Carry(toBackend *Out) {
 	m.retune(toBackend)
 	b := m.backend
 	changes := sessionstate.Changes(b.state, m.state)
-	m.set(toBackend, changes, b.application != m.application)
-	m.await = len(changes) > 0
+	switch {
+	case len(changes) == 0:
+		m.set(toBackend, nil, b.application != m.application)
+	case m.mayLead(changes):
+		m.set(toBackend, nil, b.application != m.application)
+		m.lead(toBackend, changes)
+	default:
+		m.set(toBackend, changes, b.application != m.application)
+		m.await, m.proven = true, true // or the session is over
+	}
 	b.state = m.state
 	if m.names.SQL() { // it may speak of them at any moment, in a transaction that has failed too
 		m.takeNames(toBackend, false)
 	}
+}
+
+// State tells apart what the session has set, as a Backend of the same baseline does that has been given back by it: nothing
+// but the application_name, timeouts and statements prepared with SQL has to be carried to one with the same.
+func (m *Machine) State() string { return m.state.WithoutTimeouts().Key() }
+
+// mayLead reports whether these changes to the session's state may lead the client's messages. Others wait: what Postgres has
+// not put into force for this session before is likely to fail, who a session is too grave to be left to what a failure makes
+// Postgres do, and a timeout may end the COMMIT. What Postgres reports it reports in front of a ReadyForQuery only, and only
+// what differs from its last report: with none of its own the client would not be told if it set that back.
+func (m *Machine) mayLead(changes []sessionstate.Change) bool {
+	if m.state != nil && !m.proven || m.state.Hasty() || m.names.SQL() || m.state.Identity() || m.backend.state.Identity() {
+		return false
+	}
+	return !slices.ContainsFunc(changes, func(c sessionstate.Change) bool {
+		_, reported := find(m.p.Baseline, c.Name)
+		return reported
+	})
+}
+
+// lead injects the changes in a transaction of their own that is not followed by a Sync. Should anything in it fail, Postgres
+// drops all messages behind it up to a Sync, be they extended or simple queries; and no Sync but the first of the client's is
+// sent before the transaction is known to have been committed.
+// Protocol: "Extended Query".
+func (m *Machine) lead(toBackend *Out, changes []sessionstate.Change) {
+	b, before := toBackend.own(), m.q.len()
+	if !m.backend.leadable {
+		m.backend.leadable = true
+		b = m.appendOwnParse(b, beginName, beginText, noTypes, lead)
+		b = m.appendOwnParse(b, commitName, commitText, noTypes, lead)
+	}
+	b = m.appendOwnRun(b, beginName, lead)
+	b = m.appendChanges(b, changes, lead)
+	b = m.appendOwnRun(b, commitName, lead)
+	m.leading = int32(m.q.len() - before)
+	toBackend.set(b)
 }
 
 // Announce gives the backend of a Raw machine another application_name than the client's, until the client sets one, or resets
@@ -87,25 +139,30 @@ func (m *Machine) set(toBackend *Out, changes []sessionstate.Change, application
 	if len(changes) == 0 && !application {
 		return
 	}
-	b := toBackend.own()
-	if !m.backend.settable {
-		m.backend.settable = true
-		b = m.appendOwnParse(b, setName, setText, setTypes, carry)
-	}
-	for i := range changes {
-		value := &changes[i].Value
-		if changes[i].Reset {
-			value = nil
-		}
-		b = m.appendOwnRun(b, setName, carry, &changes[i].Name, value)
-		m.p.Counters.Carried++
-	}
+	b := m.appendChanges(toBackend.own(), changes, carry)
 	if application {
 		name := "application_name"
 		b = m.appendOwnRun(b, setName, carry, &name, &m.application)
 		m.backend.application = m.application
 	}
 	toBackend.set(m.appendCarrySync(b))
+}
+
+// appendChanges injects the changes, and what they need.
+func (m *Machine) appendChanges(b []byte, changes []sessionstate.Change, do action) []byte {
+	if !m.backend.settable {
+		m.backend.settable = true
+		b = m.appendOwnParse(b, setName, setText, setTypes, do)
+	}
+	for i := range changes {
+		value := &changes[i].Value
+		if changes[i].Reset {
+			value = nil
+		}
+		b = m.appendOwnRun(b, setName, do, &changes[i].Name, value)
+		m.p.Counters.Carried++
+	}
+	return b
 }
 
 // appendOwnParse injects a Parse of a statement that Sluice keeps for itself. types is the list of its parameters' types.

@@ -88,9 +88,9 @@ func TestSettingIsCarriedToTheNextBackendAndTakenOffTheFirst(t *testing.T) {
 	a.m.Detach()
 
 	b.attachTo(first)
-	b.carry("P:sluice_set B:sluice_set E S")
-	b.answer("", "", parsed, bound, row, done, idle)
+	b.carry(firstLeadWords)
 	b.client("P:sluice_2 S", "", parse("s", "select * from t"), syncMsg) // with another search_path it is another statement
+	b.answer("", "", firstLed...)
 	b.answer("", "1 Z:I", parsed, idle)
 	b.m.Detach()
 	b.attachTo(first)

@@ -14,7 +14,7 @@ import (
 // Errors: ErrClient, wrapped; the session is over.
 func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Next, err error) {
 	for n < len(p) {
-		if (m.await || m.holding()) && m.pass == 0 {
+		if m.pass == 0 && (m.await || m.holding() || m.leading > 0 && m.q.last().kind == wire.Sync) {
 			return n, Blocked, nil
 		}
 		if m.pass > 0 {

@@ -140,12 +140,15 @@ type Machine struct {
 	unread   bool // it is to be asked when the code of the database is known
 	unused   bool // a backend has been attached for a message that is still to be sent
 	await    bool // what was injected is to be answered before the client's next message is sent
+	proven   bool // Postgres has put the state into force before when it was asked to
 	status   byte // of the last ReadyForQuery
 	skipping bool // the backend skips to a Sync that has not been sent yet
 	copyIn   bool // the backend waits for CopyData
 	open     bool // extended queries have been sent behind the last Sync: they may be in a transaction that is not committed
 	fresh    bool // nobody else has used the backend's sequences
 	flushed  bool // a Flush was injected behind the last message sent
+
+	leading int32 // entries of what was injected to lead the client's messages that are outstanding
 
 	numbers numbers
 
@@ -273,7 +276,7 @@ func (m *Machine) unsettled() bool {
 // Running reports whether the backend works on something that the client has sent.
 func (m *Machine) Running() bool {
 	head := m.q.head()
-	return !m.Quiet() && !m.holding() && (head == nil || !head.do.own())
+	return !m.Quiet() && !m.holding() && (head == nil || !head.do.own() || m.leading > 0 && !m.q.own())
 }
 
 // Asking reports whether Postgres answers a question of Sluice's about the session, with nothing of the client's in between.
@@ -290,6 +293,12 @@ func (m *Machine) Fatal() bool { return m.fatal }
 
 // Close releases what the machine holds in tables shared with others.
 func (m *Machine) Close() {
+	m.forgetAll()
+	m.names.Clear()
+}
+
+// forgetAll forgets all that is outstanding.
+func (m *Machine) forgetAll() {
 	for e := m.q.head(); e != nil; e = m.q.head() {
 		e.prev.Release()
 		if e.kind == wire.Close {
@@ -297,7 +306,7 @@ func (m *Machine) Close() {
 		}
 		m.q.pop()
 	}
-	m.names.Clear()
+	m.open, m.leading = false, 0
 }
 
 // Loss says what a lost backend means for the client.

@@ -21,6 +21,7 @@ const (
 	marker                  // nothing: CopyDone or CopyFail was sent here, for a COPY that may be under way
 	tuning                  // carry, up to whose end the backend may listen to what others listen to
 	marking                 // carry, the mark of a hand-over: see Mark
+	lead                    // carry, with the client's messages behind it in the same breath: see Machine.lead
 )
 
 // own reports whether the reply is for Sluice alone, notices and settings included.

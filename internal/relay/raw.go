@@ -83,6 +83,8 @@ func (m *Machine) Abandon(reset bool, toBackend *Out) (ok bool) {
 	m.unused, m.await = false, false
 	m.stopHolding()
 	switch {
+	case m.leading > 0 && m.q.last().do == lead: // nothing of the client's is behind it
+		toBackend.set(m.appendSync(toBackend.own()))
 	case m.copyIn:
 		toBackend.set(m.appendCopyFail(toBackend.own()))
 	case m.skipping:

@@ -72,21 +72,22 @@ func (m *Machine) renamed(name string, toClient *Out) (drop bool) {
 
 // usual reports whether the setting has the value that goes with the settled state.
 func (m *Machine) usual(name, value []byte) bool {
-	known := func(params []wire.Param) (value string, ok bool) {
-		for _, p := range params {
-			if p.Name == string(name) {
-				return p.Value, true
-			}
-		}
-		return "", false
-	}
 	if m.reports != nil {
-		if v, ok := known(m.reports.shown); ok {
+		if v, ok := find(m.reports.shown, string(name)); ok {
 			return v == string(value)
 		}
 	}
-	v, ok := known(m.p.Baseline)
+	v, ok := find(m.p.Baseline, string(name))
 	return ok && v == string(value)
+}
+
+func find(params []wire.Param, name string) (value string, ok bool) {
+	for _, p := range params {
+		if p.Name == name {
+			return p.Value, true
+		}
+	}
+	return "", false
 }
 
 // Reported returns the value of a setting that Postgres reports, as the client knows it; empty if it does not.

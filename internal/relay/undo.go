@@ -12,6 +12,8 @@ func (m *Machine) complete(e *entry) {
 		m.backend.Closed(e.spoilt)
 	}
 	switch {
+	case e.do == lead:
+		m.leading--
 	case e.stmt == nil:
 	case e.kind == wire.Close:
 		e.stmt.Release()

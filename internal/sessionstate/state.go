@@ -1,7 +1,9 @@
 package sessionstate
 
 import (
+	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -14,6 +16,9 @@ type State struct {
 	settings []Setting // in the order in which they are to be set
 	key      string
 	parse    string
+	calm     *State // without its timeouts
+	identity bool   // it says who the session is
+	hasty    bool   // it has timeouts that could end Sluice's own commands
 }
 
 // NewState returns the state with these settings, in whatever order; nil if there are none.
@@ -23,10 +28,7 @@ func NewState(settings []Setting) *State {
 	}
 	s := &State{settings: slices.Clone(settings)}
 	slices.SortFunc(s.settings, func(a, b Setting) int {
-		if a, b := rank(a.Name), rank(b.Name); a != b {
-			return a - b
-		}
-		return strings.Compare(a.Name, b.Name)
+		return cmp.Or(cmp.Compare(rank(a.Name), rank(b.Name)), strings.Compare(a.Name, b.Name))
 	})
 	var key, parse strings.Builder
 	for _, set := range s.settings {
@@ -35,23 +37,42 @@ func NewState(settings []Setting) *State {
 		if actsAtParse(set.Name) {
 			parse.WriteString(pair)
 		}
+		s.identity = s.identity || identifies(set.Name)
+		s.hasty = s.hasty || isTimeout(set) && !patient(set.Value)
 	}
 	s.key, s.parse = key.String(), parse.String()
+	if s.calm = s; slices.ContainsFunc(s.settings, isTimeout) {
+		s.calm = NewState(slices.DeleteFunc(slices.Clone(s.settings), isTimeout))
+	}
 	return s
 }
 
-// rank orders settings: client_encoding before values that are written in it, who one is last.
+// The order in which settings are set.
+const (
+	rankEncoding = iota // before values that are written in it
+	rankPlain
+	rankAuthorization // behind what another user could not set
+	rankRole
+	rankTimeout // it would act on what is set behind it
+)
+
 func rank(name string) int {
 	switch name {
 	case "client_encoding":
-		return 0
+		return rankEncoding
 	case "session_authorization":
-		return 2
+		return rankAuthorization
 	case "role":
-		return 3
+		return rankRole
 	}
-	return 1
+	if isTimeout(Setting{Name: name}) {
+		return rankTimeout
+	}
+	return rankPlain
 }
+
+// identifies reports whether the setting says who the session is.
+func identifies(name string) bool { return name == "role" || name == "session_authorization" }
 
 // actsAtParse reports whether a setting has a say in what Postgres makes of a text when it parses it: literals are folded
 // and names looked up then.
@@ -67,11 +88,14 @@ func actsAtParse(name string) bool {
 }
 
 // Equal reports whether both are the same state.
-func (s *State) Equal(other *State) bool {
-	if s == nil || other == nil {
-		return s == other
+func (s *State) Equal(other *State) bool { return s == other || s.Key() == other.Key() }
+
+// Key tells states apart; that of nil is empty.
+func (s *State) Key() string {
+	if s == nil {
+		return ""
 	}
-	return s == other || s.key == other.key
+	return s.key
 }
 
 // Parse returns what of the state acts when a text is parsed: statements may be shared between states with the same.
@@ -101,17 +125,23 @@ func (s *State) Value(name string) (string, bool) {
 }
 
 // Identity reports whether s says who the session is.
-func (s *State) Identity() bool {
-	n := len(s.Settings())
-	return n > 0 && rank(s.settings[n-1].Name) >= 2
-}
+func (s *State) Identity() bool { return s != nil && s.identity }
+
+// Hasty reports whether s has a timeout that may end what follows in the same breath, however simple that is.
+func (s *State) Hasty() bool { return s != nil && s.hasty }
 
 // WithoutTimeouts returns what is left of s on a backend that waits for its next session: a timeout would act there.
 func (s *State) WithoutTimeouts() *State {
-	if !slices.ContainsFunc(s.Settings(), isTimeout) {
-		return s
+	if s == nil {
+		return nil
 	}
-	return NewState(slices.DeleteFunc(slices.Clone(s.settings), isTimeout))
+	return s.calm
+}
+
+// patient reports whether a timeout, in milliseconds, leaves time for anything that is not meant to wait.
+func patient(value string) bool {
+	ms, err := strconv.Atoi(value)
+	return err == nil && (ms == 0 || ms >= 1000)
 }
 
 func isTimeout(set Setting) bool {
@@ -140,12 +170,12 @@ func Changes(from, to *State) []Change {
 	reidentify := from.Identity() || to.Identity()
 	old := from.Settings()
 	for i := len(old) - 1; i >= 0; i-- {
-		if _, kept := to.Value(old[i].Name); !kept || reidentify && rank(old[i].Name) >= 2 {
+		if _, kept := to.Value(old[i].Name); !kept || reidentify && identifies(old[i].Name) {
 			steps = append(steps, Change{Setting: Setting{Name: old[i].Name}, Reset: true})
 		}
 	}
 	for _, set := range to.Settings() {
-		if was, ok := from.Value(set.Name); !ok || was != set.Value || reidentify && rank(set.Name) >= 2 {
+		if was, ok := from.Value(set.Name); !ok || was != set.Value || reidentify && identifies(set.Name) {
 			steps = append(steps, Change{Setting: set})
 		}
 	}

@@ -59,3 +59,44 @@ func TestTimeoutsAreLeftOut(t *testing.T) {
 		t.Errorf("left: %v", got.Settings())
 	}
 }
+
+func TestTimeoutsAreSetLast(t *testing.T) {
+	t.Parallel()
+	s := NewState([]Setting{{"statement_timeout", "1"}, {"work_mem", "1"}, {"role", "bob"}})
+	want := []Setting{{"work_mem", "1"}, {"role", "bob"}, {"statement_timeout", "1"}}
+	if diff := cmp.Diff(want, s.Settings()); diff != "" {
+		t.Error(diff)
+	}
+	if !s.Identity() {
+		t.Error("it does not say who the session is")
+	}
+}
+
+func TestTimeoutsOfLessThanASecondAreHasty(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{"0": false, "1": true, "999": true, "1000": false, "30s": true} {
+		if got := NewState([]Setting{{"statement_timeout", value}}).Hasty(); got != want {
+			t.Errorf("%s: %t, want %t", value, got, want)
+		}
+	}
+	if NewState([]Setting{{"work_mem", "1"}}).Hasty() {
+		t.Error("work_mem is no timeout")
+	}
+}
+
+func TestKeysTellStatesApart(t *testing.T) {
+	t.Parallel()
+	mem, path := Setting{"work_mem", "8192"}, Setting{"search_path", "x"}
+	both := NewState([]Setting{mem, path})
+	if other := NewState([]Setting{path, mem}); both.Key() != other.Key() || !both.Equal(other) {
+		t.Errorf("%q and %q", both.Key(), other.Key())
+	}
+	for _, other := range []*State{nil, NewState([]Setting{mem}), NewState([]Setting{mem, {"search_path", "y"}})} {
+		if both.Key() == other.Key() || both.Equal(other) || other.Equal(both) {
+			t.Errorf("%q is %q", both.Key(), other.Key())
+		}
+	}
+	if key := (*State)(nil).Key(); key != "" {
+		t.Errorf("nothing has the key %q", key)
+	}
+}

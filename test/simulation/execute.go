@@ -192,6 +192,11 @@ func (b *backend) executeOwn(p portal) error {
 	case p.text == "DISCARD ALL":
 		b.zone, b.application = defaultZone, b.startApplication
 		clear(b.statements)
+	case p.text == ownBegin:
+		b.pg.w.outcomes.add("backend: state carried in the client's write")
+		b.status = 'T'
+	case p.text == ownCommit:
+		b.status = 'I'
 	case p.text == ownSet && len(p.params) == 2:
 		return b.set(string(p.params[0]), p.params[1])
 	case strings.HasPrefix(p.text, ownAsk):

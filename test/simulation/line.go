@@ -6,8 +6,9 @@ import (
 )
 
 // line watches who is served in which order. Those who wait for a backend of one pool that was opened with the same
-// start-up parameters are on one shelf, and are to be served in the order of their coming; where pools are split over loops
-// that holds in each part, so it is not looked at, but nobody may be forgotten. A place is known to be taken
+// start-up parameters are on one shelf, and are to be served in the order of their coming. Sessions that have set something are
+// not watched: whom they pass over, and who passes over them, depends on which backend is freed. Where pools are split over
+// loops that order holds in each part, so it is not looked at, but nobody may be forgotten. A place is known to be taken
 // when all of a request has been written, and a request was not there before its first byte was.
 type line struct {
 	w *world

@@ -5,8 +5,11 @@ import (
 	"time"
 )
 
-// What Sluice asks of a backend on its own account: to set something, and what a session has left.
+// What Sluice asks of a backend on its own account: to set something, perhaps in a transaction, and what a session has left.
 const (
+	ownBegin  = "BEGIN ISOLATION LEVEL READ COMMITTED"
+	ownCommit = "COMMIT"
+
 	ownSet = "SELECT pg_catalog.set_config($1, $2, false)"
 	ownAsk = "SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s" // and more
 )
@@ -54,7 +57,7 @@ func (o *ownership) inject(text string) {
 		if text == "DISCARD ALL" {
 			o.user = ""
 		}
-	case text == ownSet:
+	case text == ownSet, text == ownBegin, text == ownCommit:
 		if !o.pooled || o.user != "" {
 			o.w.violation("%s was sent %q while it belongs to %q", o.name, text, o.user)
 		}

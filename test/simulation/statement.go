@@ -87,7 +87,7 @@ func (s statement) notes() string {
 // parseStatement understands what String has written; what it does not know is Sluice's own.
 func parseStatement(text string) (s statement) {
 	words := strings.Fields(text)
-	if len(words) < 2 {
+	if len(words) < 2 || text == ownBegin {
 		return statement{text: text}
 	}
 	switch {

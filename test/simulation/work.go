@@ -283,7 +283,7 @@ func (c *client) keep() bool {
 	}
 	c.pinned = true
 	b := c.batch()
-	b.query(statement{verb: verbSet, zone: pick(c.rng, held, "Zone/", "Zone/") + c.life.session})
+	b.query(statement{verb: verbSet, zone: pick(c.rng, held+c.life.session, "Zone/"+c.life.session, "Zone/east", "Zone/west")})
 	b.transmit()
 	return c.collect()
 }
