@@ -17,6 +17,9 @@ const (
 	metricCopy          = "copy_cpu"
 	metricCopyTogether  = "copy_together_cpu"
 	metricCopyRate      = "copy_rate"
+	metricPins          = "pins"
+	metricQuestions     = "questions"
+	metricCarried       = "settings_carried"
 )
 
 // metric says how a number is shown.
@@ -45,6 +48,9 @@ func metrics() []metric {
 		{metricCopy, "Pooler's CPU", "s per GB copied", 3},
 		{metricCopyTogether, "Pooler's and Postgres's CPU", "s per GB copied", 3},
 		{metricCopyRate, "Copied", "MB per second", 0},
+		{metricPins, "Sessions pinned", "in the whole run", 0},
+		{metricQuestions, "Questions of Sluice about what a session holds", "in the whole run", 0},
+		{metricCarried, "Settings carried", "per transaction", 4},
 	}
 }
 
@@ -92,6 +98,13 @@ func goals() []goal {
 	ratio(loginName(true), metricLogin, 0.9)
 	ratio(stormName, metricStorm, 0.25)
 	ratio(copyName("out", false), metricCopy, 0.75)
+	for _, mode := range []string{modeSimple, modePrepared} {
+		of := settingsName(mode, settingValues)
+		all = append(all, goal{
+			"to the same without", key{of, nameSluice, metricCPU}, key{settingsName(mode, 0), nameSluice, metricCPU}, 1.10,
+		})
+		absolute(of, metricPins, 0)
+	}
 	counts := connectedClients()
 	for _, from := range counts[:2] {
 		most := counts[len(counts)-1]

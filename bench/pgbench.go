@@ -18,6 +18,8 @@ import (
 )
 
 const (
+	scriptFile = "script.sql" // in the folder where pgbench runs
+
 	graceTime = 2 * time.Minute // what transactions that have begun, and a slow machine, may take beyond the duration
 	warmUp    = time.Second     // until pgbench's first line of progress
 
@@ -33,12 +35,14 @@ var (
 	errTooShort = errors.New("the logins left too little time for transactions")
 )
 
-// load is how pgbench is run: always with its built-in SELECT by primary key.
+// load is how pgbench is run: with its built-in SELECT by primary key, if there is no script.
 type load struct {
 	mode      string // of the protocol: simple, extended, prepared
 	clients   int
 	encrypted bool
-	reconnect bool // for each transaction
+	reconnect bool   // for each transaction
+	script    string // instead; its variable started is 0 when a client begins
+	prelude   int    // transactions of each client that do not count
 	duration  time.Duration
 }
 
@@ -78,6 +82,9 @@ func (r *rig) runPgbenchFor(ctx context.Context, t target, l load, whole time.Du
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 
+	if err := os.WriteFile(filepath.Join(dir, scriptFile), []byte(l.script), 0o600); err != nil {
+		return pgbenchRun{}, err
+	}
 	cmd := exec.CommandContext(ctx, r.pgbench, append(l.arguments(whole), r.connection(t)...)...)
 	cmd.Dir, cmd.Env = dir, r.libpqEnvironment(l.encrypted)
 	var summary bytes.Buffer
@@ -89,7 +96,7 @@ func (r *rig) runPgbenchFor(ctx context.Context, t target, l load, whole time.Du
 	if err := cmd.Start(); err != nil {
 		return pgbenchRun{}, err
 	}
-	var m meter
+	m := meter{prelude: float64(l.prelude * l.clients)}
 	followErr := m.follow(progress, func() (usage, error) { return r.usage(t) })
 	if err := errors.Join(cmd.Wait(), followErr); err != nil {
 		return pgbenchRun{}, fmt.Errorf("pgbench: %w\n%s", err, m.complaints.String())
@@ -103,10 +110,14 @@ func (l load) arguments(whole time.Duration) []string {
 	if l.clients == 1 || l.reconnect {
 		sampled = "1"
 	}
-	arguments := []string{
-		"-n", "-S", "-M", l.mode, "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(threads), "-T", strconv.Itoa(seconds),
-		"-P", "1", "--progress-timestamp", "-l", "--sampling-rate=" + sampled,
+	arguments := []string{"-S"}
+	if l.script != "" {
+		arguments = []string{"-f", scriptFile, "-D", "started=0"}
 	}
+	arguments = append(arguments,
+		"-n", "-M", l.mode, "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(threads), "-T", strconv.Itoa(seconds),
+		"-P", "1", "--progress-timestamp", "-l", "--sampling-rate="+sampled,
+	)
 	if l.reconnect {
 		arguments = append(arguments, "-C")
 	}
@@ -161,6 +172,7 @@ type meter struct {
 		at   float64 // seconds
 		used usage
 	}
+	prelude    float64 // transactions that are to pass before the first line that counts
 	window     float64 // transactions since the first line
 	complaints strings.Builder
 }
@@ -188,6 +200,10 @@ func (m *meter) take(at, rate float64, now func() (usage, error)) error {
 	used, err := now()
 	if err != nil {
 		return err
+	}
+	if m.lines > 0 && m.prelude > 0 {
+		m.prelude -= rate * (at - m.last.at)
+		m.lines = 0
 	}
 	if m.lines == 0 {
 		m.start.at, m.start.used = at, used

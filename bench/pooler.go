@@ -54,7 +54,7 @@ user = {{.User}}
 const sluiceConfig = `listeners:
   - {name: transaction, address: "{{.Host}}:{{.Port}}", mode: transaction}
 tls: {cert_file: "{{.CertFile}}", key_file: "{{.KeyFile}}"}
-admin: {address: ""}
+admin: {address: "{{.Admin}}"}
 limits: {max_clients: {{.MaxClients}}}
 tenants:
   - backend: {host: "{{.PostgresHost}}", port: {{.PostgresPort}}, tls_mode: disable}
@@ -84,6 +84,7 @@ type settings struct {
 	PostgresPort, Port                 int
 	PoolSize, MaxClients               int
 	UsersFile, CertFile, KeyFile, User string
+	Admin                              string // where Sluice tells its metrics; empty: nowhere
 }
 
 // startPooler starts one of the two on a free port. It blocks until a client has logged in and run a statement. The
@@ -93,15 +94,20 @@ func (r *rig) startPooler(ctx context.Context, name string) (*pooler, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, err := r.settings(port).config(name)
+	return r.startPoolerWith(ctx, name, r.settings(port))
+}
+
+// startPoolerWith is startPooler with other settings.
+func (r *rig) startPoolerWith(ctx context.Context, name string, s settings) (*pooler, error) {
+	content, err := s.config(name)
 	if err != nil {
 		return nil, err
 	}
-	config := r.file(name + "-" + strconv.Itoa(port) + ".conf")
+	config := r.file(name + "-" + strconv.Itoa(s.Port) + ".conf")
 	if err := os.WriteFile(config, content, 0o644); err != nil {
 		return nil, err
 	}
-	p := &pooler{target: target{name: name, address: net.JoinHostPort(host, strconv.Itoa(port))}, done: make(chan struct{})}
+	p := &pooler{target: target{name: name, address: net.JoinHostPort(host, strconv.Itoa(s.Port))}, done: make(chan struct{})}
 	if name == namePgBouncer {
 		p.cmd = exec.CommandContext(ctx, r.pgbouncer, config)
 	} else {

@@ -24,11 +24,12 @@ const (
 	groupLogin     = "login"
 	groupStorm     = "storm"
 	groupConnected = "connected"
+	groupSettings  = "settings"
 )
 
 func groups() []string {
 	return []string{modeSimple, modeExtended, modePrepared, groupTLS, groupReconnect, groupSyscalls, groupLatency, groupIdle,
-		groupCopy, groupLogin, groupStorm, groupConnected}
+		groupCopy, groupLogin, groupStorm, groupConnected, groupSettings}
 }
 
 // scenario is something to measure, with all targets.
@@ -103,6 +104,11 @@ func scenarios(duration time.Duration) []scenario {
 	add(groupStorm, stormName, poolersOnly(measureDuringStorm(duration)))
 	for _, connected := range connectedClients() {
 		add(groupConnected, connectedName(connected), poolersOnly(amongIdle(connected, duration)))
+	}
+	for _, mode := range []string{modeSimple, modePrepared} {
+		for _, values := range []int{0, settingValues} {
+			add(groupSettings, settingsName(mode, values), settingOnce(mode, values, duration))
+		}
 	}
 	return all
 }
