@@ -128,7 +128,10 @@ func (s *session) comeBack() {
 	case s.m.Pinned() != "":
 		s.throwAway()
 		s.gone()
-	case s.m.Free():
+	case !s.m.Free():
+	case s.m.Calm(&s.lane.toBackend):
+		s.flush()
+	default:
 		s.giveBack()
 		s.gone()
 	}

@@ -77,6 +77,23 @@ func (r *rig) suffer(c, direct *pgx.Conn, sql string) {
 	}
 }
 
+// A timeout would act on the backend while it waits for its next client, and on that.
+func TestBackendOfAVanishedClientIsLeftNoTimeout(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, oneBackend))
+	direct, err := pgx.Connect(r.ctx(), cluster.SuperuserURL("app"))
+	must(t, err)
+	defer func() { _ = direct.Close(context.Background()) }()
+	c := r.connect("transaction", "alice", simple)
+	r.exec(c, "SET lock_timeout = '7107s'")
+	pid := r.value(c, "SELECT pg_backend_pid()::text")
+	r.suffer(c, direct, "&SELECT pg_sleep(600) /* 7107 */")
+	vanish(t, c)
+	r.eventually("the timeout is undone", func() bool {
+		return r.value(direct, "SELECT count(*)::text FROM pg_stat_activity WHERE pid::text = $1 AND state = 'idle' AND query LIKE '%set_config%'", pid) == "1"
+	})
+}
+
 func TestPinsAndQuestionsAreShown(t *testing.T) {
 	t.Parallel()
 	r := start(t, cluster, base(cluster, twoBackends))
