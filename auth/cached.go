@@ -9,8 +9,10 @@ import (
 	"time"
 )
 
+// MaxQueries is how many queries of a Cached are under way at a time, so that logins leave Postgres its connections.
+const MaxQueries = 2
+
 const (
-	maxQueries = 2           // under way at a time, so that logins leave Postgres its connections
 	maxUnknown = 1000        // roles remembered not to exist
 	invalidGap = time.Second // between two invalidations of a role
 	askFormat  = "ask for role %q: %w"
@@ -57,7 +59,7 @@ type flight struct {
 // NewCached returns a Cached that believes an answer for ttl.
 func NewCached(query QueryFunc, ttl time.Duration) *Cached {
 	return &Cached{
-		query: query, ttl: ttl, slots: make(chan struct{}, maxQueries),
+		query: query, ttl: ttl, slots: make(chan struct{}, MaxQueries),
 		roles: make(map[string]*record), unknown: list.New(), flights: make(map[string]*flight),
 	}
 }

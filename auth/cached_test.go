@@ -219,7 +219,7 @@ func TestCachedWaitForASlotEndsWithContext(t *testing.T) {
 		pg := &catalog{takes: time.Minute}
 		c := NewCached(pg.query, ttl)
 		var wg sync.WaitGroup
-		for i := range maxQueries {
+		for i := range MaxQueries {
 			wg.Go(func() { wantUnknown(t, c, fmt.Sprint("role", i)) })
 		}
 		synctest.Wait()
@@ -232,7 +232,7 @@ func TestCachedWaitForASlotEndsWithContext(t *testing.T) {
 			t.Errorf("after %v, want 5s", got)
 		}
 		wg.Wait()
-		pg.wantQueries(t, maxQueries)
+		pg.wantQueries(t, MaxQueries)
 	})
 }
 

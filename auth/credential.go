@@ -28,6 +28,7 @@ type credential struct {
 	secret string     // password
 	hash   string     // the 32 digits of an md5 hash
 	shown  *shownKeys // for the verifier that they fit
+	trial  bool       // shown has no keys: nothing is proved, see Secret.Trial
 
 	mu      sync.Mutex // guards below
 	derived []*derivation
@@ -130,7 +131,7 @@ func (c Credential) kind() string {
 	return "SCRAM keys"
 }
 
-// keys is a scram.KeyFunc. Errors: ErrVerifierMismatch, or those of scram.DeriveKeys.
+// keys is a scram.KeyFunc. Errors: ErrVerifierMismatch, ErrTrialFits, or those of scram.DeriveKeys.
 func (c Credential) keys(salt []byte, iterations int) (scram.Keys, error) {
 	if c.c.secret != "" {
 		d := c.c.derivation(string(salt), iterations)
@@ -140,6 +141,9 @@ func (c Credential) keys(salt []byte, iterations int) (scram.Keys, error) {
 	v := c.c.shown.verifier
 	if string(v.Salt) != string(salt) || v.Iterations != iterations {
 		return scram.Keys{}, ErrVerifierMismatch
+	}
+	if c.c.trial {
+		return scram.Keys{}, ErrTrialFits
 	}
 	return scram.Keys{ClientKey: c.c.shown.clientKey, ServerKey: v.ServerKey}, nil
 }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -79,6 +81,9 @@ func (u *Users) keep(before Store) {
 		u.entries[role] = e
 	}
 }
+
+// Roles returns the names of all roles, in order.
+func (u *Users) Roles() []string { return slices.Sorted(maps.Keys(u.entries)) }
 
 // derive computes the verifiers of all plain passwords, on all cores.
 func (u *Users) derive(salt func(role string) []byte) error {

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
+	"sluice/auth"
 	"sluice/internal/backend"
 	"sluice/internal/config"
 	"sluice/pool"
@@ -17,10 +17,11 @@ import (
 type Capacity struct {
 	Tenant string
 
-	Pools       []PoolSize // of every database and role that is listed, in every mode that listeners have
+	Pools       []PoolSize // of every database and role that is listed, in every mode that listeners have, and what listens for clients
 	Further     []PoolSize // what each database or role more that is let in may add, one for each mode; none: no others are
 	MaxBackends int        // 0: no number is set
 	Auto        bool       // max_backends follows Postgres
+	Own         []OwnConnections
 
 	Postgres Room
 	// Err is why Postgres could not be asked; ErrNoService if it is there, but Sluice has no login of its own.
@@ -31,6 +32,15 @@ type Capacity struct {
 type PoolSize struct {
 	Database, Role, Mode string
 	Size                 int
+}
+
+// Listens reports whether it is the pool of one that listens to a database for all clients of the transaction port.
+func (p PoolSize) Listens() bool { return p.Mode == modeListen }
+
+// OwnConnections are those, beside max_backends, over which Sluice asks for itself.
+type OwnConnections struct {
+	For   string // what is asked, in words
+	Count int    // at most, at a time
 }
 
 // Room is what a Postgres has for Sluice.
@@ -65,35 +75,45 @@ func (c *Capacity) Worst() int {
 // Open reports whether databases or roles that are not listed can make it more than Worst.
 func (c *Capacity) Open() bool { return len(c.Further) > 0 }
 
-// Certain returns how many backends the tenant can come to have for certain, if its clients ask for them.
+// Beside returns how many connections Sluice can have beside max_backends.
+func (c *Capacity) Beside() int {
+	n := 0
+	for _, o := range c.Own {
+		n += o.Count
+	}
+	return n
+}
+
+// Certain returns how many connections the tenant can come to have for certain, if its clients ask for them.
 func (c *Capacity) Certain() int {
 	if c.MaxBackends > 0 {
-		return min(c.Worst(), c.MaxBackends)
+		return min(c.Worst(), c.MaxBackends) + c.Beside()
 	}
-	return c.Worst()
+	return c.Worst() + c.Beside()
 }
 
 // Fits reports whether Postgres has room for what Certain says, or max_backends: auto sees to it. It is true if Postgres
 // could not be asked.
 func (c *Capacity) Fits() bool { return c.Err != nil || c.Auto || c.Certain() <= c.Postgres.Left() }
 
+// Unbounded reports whether it fits, but databases and roles that are not listed can make it more than Postgres has left.
+func (c *Capacity) Unbounded() bool {
+	return c.Err == nil && !c.Auto && c.Fits() && c.Open() && (c.MaxBackends == 0 || c.MaxBackends+c.Beside() > c.Postgres.Left())
+}
+
 // Capacities asks every tenant's Postgres what it has, with the service login, and adds up what the pools of cfg can ask of
 // it. It opens no listener. It blocks until all have answered, for some seconds at most, or ctx is done.
 //
 // Errors: those of Check, joined. What concerns one Postgres is in its Capacity.
 func Capacities(ctx context.Context, cfg *config.Config) ([]Capacity, error) {
-	st, err := compile(cfg, nil, environment{})
+	sites, err := Sites(cfg)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Capacity, len(cfg.Tenants))
-	for i := range cfg.Tenants {
-		ts := st.tenants[strings.ToLower(cfg.Tenants[i].Name)]
-		all[i] = ts.capacity(cfg.Listeners)
-		all[i].Postgres, all[i].Err = ts.room(ctx)
-		if ts.svc != nil {
-			ts.svc.close()
-		}
+	all := make([]Capacity, len(sites))
+	for i, s := range sites {
+		all[i] = s.Capacity(ctx)
+		s.Close()
 	}
 	return all, nil
 }
@@ -134,7 +154,43 @@ func (ts *tenantState) capacity(listeners []config.Listener) Capacity {
 			c.Further = append(c.Further, size("", ""))
 		}
 	}
+	ts.countOwn(&c, databases, listeners)
 	return c
+}
+
+// countOwn adds the connections that serve no client's statements: those that listen, which count among the backends, and
+// those beside them.
+func (ts *tenantState) countOwn(c *Capacity, databases []string, listeners []config.Listener) {
+	t := ts.cfg
+	pooled := slices.Contains(ts.modes(listeners), modeTransaction)
+	if ts.svc != nil && pooled {
+		listening := make(map[string]bool)
+		for _, database := range databases {
+			name := ts.dbname(database)
+			if !listening[name] { // aliases share one
+				listening[name] = true
+				c.Pools = append(c.Pools, PoolSize{Database: name, Role: ts.svc.target.Role, Mode: modeListen, Size: 1})
+			}
+		}
+		if t.OtherDatabases == config.Allow {
+			c.Further = append(c.Further, PoolSize{Role: ts.svc.target.Role, Mode: modeListen, Size: 1})
+		}
+	}
+	if t.Auth.Query != "" || t.URLLogin {
+		c.Own = append(c.Own, OwnConnections{For: "looking passwords up", Count: auth.MaxQueries})
+	}
+	if c.Auto {
+		c.Own = append(c.Own, OwnConnections{For: "max_backends: auto", Count: 1})
+	}
+	readers := 0
+	for _, p := range c.Pools {
+		if p.Mode == modeTransaction || p.Mode == modeSession && t.ObserveTransactionMode {
+			readers++
+		}
+	}
+	if readers > 0 && t.StateCheck != config.StateCheckHint {
+		c.Own = append(c.Own, OwnConnections{For: "reading the code of functions, for moments", Count: readers})
+	}
 }
 
 // modes returns those in which clients can reach the tenant.

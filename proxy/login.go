@@ -210,15 +210,8 @@ func (a *admission) letIn(ts *tenantState) {
 
 // target returns what the client's backends are opened with: settings of the tenant, then the client's own parameters.
 func (a *admission) target(ts *tenantState, st *startup, cred auth.Credential) *backend.Target {
-	t := &backend.Target{Role: a.role, Database: ts.dbname(a.database), Credential: cred}
-	if r := ts.roles[a.role]; r != nil {
-		if r.Backend.User != "" {
-			t.Role, t.Credential = r.Backend.User, auth.Credential{}
-		}
-		if r.Backend.Password != "" {
-			t.Credential = auth.PasswordCredential(r.Backend.Password.Reveal())
-		}
-	}
+	t := ts.login(a.role, cred)
+	t.Database = ts.dbname(a.database)
 	all := startup{params: append([]wire.Param(nil), ts.settings...)}
 	for _, p := range st.params {
 		all.set(p.Name, p.Value)
@@ -227,7 +220,7 @@ func (a *admission) target(ts *tenantState, st *startup, cred auth.Credential) *
 		all.set("application_name", st.application)
 	}
 	t.Params = all.params
-	return t
+	return &t
 }
 
 // greet tells the client that it is logged in.

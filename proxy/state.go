@@ -44,7 +44,8 @@ type tenantState struct {
 	*tenant
 	cfg       *config.Tenant
 	auth      *auth.Authenticator
-	keys      *jwt.Keys // of the issuer of tokens; nil: none are taken
+	keys      *jwt.Keys  // of the issuer of tokens; nil: none are taken
+	store     auth.Store // what auth asks; nil: nothing
 	dialer    *backend.Dialer
 	tls       *tlsconf.Backends // of the dialer
 	svc       *service          // nil: there is none
@@ -228,7 +229,7 @@ func tenantAuth(ts, old *tenantState, maps []config.IdentLine, env environment) 
 		p.Compute = env.turnstile.run
 	}
 	if len(stores) > 0 {
-		p.Store = stores
+		p.Store, ts.store = stores, stores
 	}
 	a, err := auth.New(p)
 	if err != nil {
@@ -303,6 +304,20 @@ func (ts *tenantState) postgresName(key pool.Key) string {
 		return key.Database
 	}
 	return ts.dbname(key.Database)
+}
+
+// login returns whom Sluice logs in to Postgres as for a client with that role and what its login has shown.
+func (ts *tenantState) login(role string, shown auth.Credential) backend.Target {
+	t := backend.Target{Role: role, Credential: shown}
+	if r := ts.roles[role]; r != nil {
+		if r.Backend.User != "" {
+			t.Role, t.Credential = r.Backend.User, auth.Credential{}
+		}
+		if r.Backend.Password != "" {
+			t.Credential = auth.PasswordCredential(r.Backend.Password.Reveal())
+		}
+	}
+	return t
 }
 
 // lane returns the settings of the pool with that key.

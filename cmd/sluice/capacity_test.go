@@ -98,20 +98,23 @@ tenant default
                      4   database reports, role batch, session mode
                     10   database app, role alice, transaction mode
                      5   database reports, role alice, transaction mode
-  worst case        38   backends in 6 pools
+                     1   database app, shared LISTEN
+                     1   database reports, shared LISTEN
+  worst case        40   backends in 8 pools
   max_backends     100   backends of the tenant in all
+  beside it         +2   reading the code of functions, for moments
   PostgreSQL        40   max_connections of version N
                     -3   reserved_connections and superuser_reserved_connections
                OTHERS   connections of others, those of a running Sluice included
   left         PADDED   connections for Sluice
-  DOES NOT FIT: 38 > LEFT
-`, "FILE: tenants[0]: does not fit: up to 38 backends, but PostgreSQL has LEFT left; lower pool_size or max_backends\n")
+  DOES NOT FIT: 42 > LEFT
+`, "FILE: tenants[0]: does not fit: up to 42 connections, but PostgreSQL has LEFT left; lower pool_size or max_backends\n")
 	for tenant, want := range map[string]string{
-		"pool_size: 15\nmax_backends: 20":                                       "fits: at most max_backends, 20 <= LEFT",
-		"pool_size: 10\nmax_backends: 38":                                       "fits: 20 <= LEFT; but further databases and roles can make it max_backends, 38 > LEFT",
+		"pool_size: 15\nmax_backends: 20":                                       "fits: at most max_backends and what is beside it, 21 <= LEFT",
+		"pool_size: 10\nmax_backends: 38":                                       "fits: 22 <= LEFT; but further databases and roles can make it 39 > LEFT, with max_backends",
 		"pool_size: 100\nmax_backends: auto":                                    "fits: max_backends follows what is left",
-		"pool_size: 12\nroles: [{name: a, modes: [session]}]\nmax_backends: 20": "fits: at most max_backends, 20 <= LEFT",
-		"pool_size: 7\nmax_backends: 20\nother_roles: deny\nother_databases: deny\ndatabases: [{name: x}]\nroles: [{name: a}]": "fits: 14 <= LEFT",
+		"pool_size: 12\nroles: [{name: a, modes: [session]}]\nmax_backends: 20": "fits: at most max_backends and what is beside it, 20 <= LEFT",
+		"pool_size: 7\nmax_backends: 20\nother_roles: deny\nother_databases: deny\ndatabases: [{name: x}]\nroles: [{name: a}]": "fits: 16 <= LEFT",
 	} {
 		got := check(login + tenant)
 		want = strings.ReplaceAll(want, "LEFT", found(got.out, `left +([0-9]+) `))
@@ -119,7 +122,7 @@ tenant default
 			t.Errorf("%s: got exit code %d, %s%s, want %q", tenant, got.code, got.out, got.stderr, want)
 		}
 	}
-	if got := check(login + "pool_size: 19\nmax_backends: 50"); got.code != 2 || !strings.Contains(got.out, "DOES NOT FIT: 38 > ") {
+	if got := check(login + "pool_size: 19\nmax_backends: 50"); got.code != 2 || !strings.Contains(got.out, "DOES NOT FIT: 40 > ") {
 		t.Errorf("got exit code %d, %s, want 2", got.code, got.out)
 	}
 }
@@ -133,9 +136,12 @@ FILE: ok
 tenant default
   pools             15   any database, any role, session mode
                     15   any database, any role, transaction mode
-  worst case        30   backends in 2 pools
-                   +30   for each further (database, role): 15 session + 15 transaction
+                     1   any database, shared LISTEN
+  worst case        31   backends in 3 pools
+                   +31   for each further (database, role): 15 session + 15 transaction + 1 shared LISTEN
   max_backends    auto   80 % of what is left, asked again and again: now AUTO
+  beside it         +1   max_backends: auto
+                    +1   reading the code of functions, for moments
   PostgreSQL       300   max_connections of version N
                     -3   reserved_connections and superuser_reserved_connections
                OTHERS   connections of others, those of a running Sluice included
@@ -152,6 +158,7 @@ tenant default
   worst case       200   backends in 2 pools
                   +200   for each further (database, role): 100 session + 100 transaction
   max_backends    auto   needs service.role: there is no bound
+  beside it         +1   reading the code of functions, for moments
   PostgreSQL is there, but cannot be asked: set service.role, a role that can log in, and service.password
 `, "")
 	if got := check("service: {role: service, password: wrong}"); got.code != 1 ||
@@ -168,7 +175,7 @@ func TestLiveCheckListsSoManyPoolsOnly(t *testing.T) {
 		names = append(names, fmt.Sprintf("{name: r%d}", i))
 	}
 	got := check(login + "pool_size: 10\nroles: [" + strings.Join(names, ", ") + "]")
-	if want := "      100   10 more pools\n  worst case       300   backends in 30 pools\n"; !strings.Contains(got.out, want) || got.code != 0 {
+	if want := "      101   11 more pools\n  worst case       301   backends in 31 pools\n"; !strings.Contains(got.out, want) || got.code != 0 {
 		t.Errorf("got exit code %d, %s, want %q", got.code, got.out, want)
 	}
 }

@@ -45,7 +45,7 @@ func newRoot(version string) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.DisableSuggestions = true // they take several lines
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(newServe(version), newDemo(version), newCheck(), newHashPassword(), newReport(), newNetworkRestrictions(), newSSLEnforcement(), newBans(), newVersion(version), newHealthcheck())
+	root.AddCommand(newServe(version), newDemo(version), newCheck(), newDoctor(), newHashPassword(), newReport(), newNetworkRestrictions(), newSSLEnforcement(), newBans(), newVersion(version), newHealthcheck())
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd()
 	return root

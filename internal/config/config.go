@@ -53,6 +53,12 @@ type Listener struct {
 	Tenants           []string       `key:"tenants" doc:"names of the tenants that can be reached here; empty: all" reload:"live"`
 }
 
+// Local reports whether only this machine can reach it: a Unix socket, or a loopback address.
+func (l Listener) Local() bool {
+	a, ok := parseListen(l.Address)
+	return ok && (a.path != "" || a.loopback())
+}
+
 // Network says which addresses are admitted. An empty AllowedCIDRs admits nobody; a file that does not name the key
 // gets the list that holds every address. A network block that the file does not have therefore narrows nothing.
 type Network struct {
