@@ -25,9 +25,10 @@ const (
 
 // Author is who changes the policy, or ends bans, as far as that can be known.
 type Author struct {
-	Via        string // "api", "signal", "watch"; "clock" is Sluice itself
+	Via        string // "api", "socket" (the same, through admin.socket), "signal", "watch"; "clock" is Sluice itself
 	ClientAddr string // of the caller; empty: there is none
 	Name       string // what the caller calls himself, which nobody has checked
+	User       string // of the operating system, which the system vouches for; empty: it is not known
 }
 
 func (a Author) attrs() []any {
@@ -38,12 +39,18 @@ func (a Author) attrs() []any {
 	if a.Name != "" {
 		attrs = append(attrs, logAuthorName, a.Name)
 	}
+	if a.User != "" {
+		attrs = append(attrs, logAuthorUser, a.User)
+	}
 	return attrs
 }
 
 // String returns the author in one line, as the state file keeps it.
 func (a Author) String() string {
 	text := a.Via
+	if a.User != "" {
+		text += " " + a.User
+	}
 	if a.ClientAddr != "" {
 		text += " " + a.ClientAddr
 	}

@@ -3,14 +3,15 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"sluice/internal/config"
+	"sluice/internal/unixsocket"
 )
 
 // listener is an open port. It outlives a reload that does not change its address.
@@ -110,36 +111,16 @@ func (s *Server) open(c *config.Listener) (net.Listener, error) {
 	if !isSocketPath(c.Address) {
 		return s.listen("tcp", c.Address)
 	}
-	if err := removeStale(c.Address); err != nil {
-		return nil, err
-	}
-	ln, err := s.listen("unix", c.Address)
+	return s.listenUnix(c.Address, c.UnixMode)
+}
+
+// listenUnix opens a Unix socket of the system.
+func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
+	ln, err := unixsocket.Listen(path, mode)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(c.Address, c.UnixMode); err != nil {
-		_ = ln.Close()
-		return nil, err
-	}
 	return ln, nil
-}
-
-// removeStale removes a socket that nobody listens on any more, and nothing else. Whoever does not answer, such as a
-// process with a long queue, is alive: only a refused connection proves that nobody listens.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode()&os.ModeSocket == 0 {
-		return nil // listening will say what is wrong
-	}
-	nc, err := net.DialTimeout("unix", path, time.Second)
-	switch {
-	case err == nil:
-		_ = nc.Close()
-		return fmt.Errorf("%s: in use by another process", path)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return os.Remove(path)
-	}
-	return fmt.Errorf("%s: in use by another process, as far as can be told: %w", path, err)
 }
 
 // acceptPause is how long accepting rests when the process has run out of file descriptors.

@@ -34,6 +34,7 @@ const (
 	logHolders     = "holders"
 	logAuthor      = "author"
 	logAuthorName  = "author_name"
+	logAuthorUser  = "author_user"
 	logAuthMethod  = "auth_method"
 	logBefore      = "before"
 	logAfter       = "after"

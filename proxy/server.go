@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -59,6 +60,8 @@ type Server struct {
 	listen  ListenFunc
 	began   time.Time
 
+	listenUnix func(path string, mode fs.FileMode) (net.Listener, error)
+
 	state   atomic.Pointer[state]
 	shards  []*shard
 	caps    *caps
@@ -106,8 +109,9 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 		audit: newAudit(o.Log), history: newHistory(), rewound: make(chan struct{}, 1),
 		issuers: make(map[*jwt.Keys]context.CancelFunc),
 	}
-	if s.listen = o.Listen; s.listen == nil {
-		s.listen = listen
+	s.listen, s.listenUnix = listen, listenUnix
+	if o.Listen != nil {
+		s.listen, s.listenUnix = o.Listen, func(path string, _ fs.FileMode) (net.Listener, error) { return o.Listen("unix", path) }
 	}
 	s.env.dial, s.env.turnstile = o.Dial, newTurnstile()
 	_, _ = rand.Read(s.env.mockKey[:]) // never fails

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -34,22 +35,46 @@ const (
 
 // adminAddress is where a running Sluice answers operators.
 type adminAddress struct {
-	url string
+	url string // or unix:PATH
 	ca  string // file of authorities that its certificate is verified by; empty: those of the system
 }
 
 // flags adds --admin and --admin-ca to a command that talks to a running Sluice, and to those below it.
 func (a *adminAddress) flags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&a.url, "admin", cmp.Or(os.Getenv(adminURLEnv), defaultAdminURL), "`URL` of the admin address ("+adminURLEnv+")")
+	flags.StringVar(&a.url, "admin", cmp.Or(os.Getenv(adminURLEnv), defaultAdminURL), "`URL` of the admin address, or unix:PATH for admin.socket ("+adminURLEnv+")")
 	flags.StringVar(&a.ca, "admin-ca", os.Getenv(adminCAEnv), "`file` with the authorities of its certificate, PEM, instead of the system's ("+adminCAEnv+")")
 }
 
-// adminURL reads the value of --admin.
-func adminURL(text string) (*url.URL, error) {
-	base, err := url.Parse(text)
+// socket returns the path of the Unix socket; ok is false if it is a URL.
+func (a *adminAddress) socket() (path string, ok bool) {
+	path, ok = strings.CutPrefix(a.url, "unix:")
+	return strings.TrimPrefix(path, "//"), ok // as in a URL
+}
+
+// String returns the address for errors.
+func (a *adminAddress) String() string {
+	if path, ok := a.socket(); ok {
+		return path
+	}
+	base, err := a.base()
+	if err != nil {
+		return a.url
+	}
+	return base.Host
+}
+
+// base returns the URL to ask; that of a socket has a host that means nothing.
+func (a *adminAddress) base() (*url.URL, error) {
+	if path, ok := a.socket(); ok {
+		if path == "" {
+			return nil, usagef("--admin: unix: must be followed by the path of admin.socket")
+		}
+		return &url.URL{Scheme: "http", Host: "localhost"}, nil
+	}
+	base, err := url.Parse(a.url)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
-		return nil, usagef("--admin: must be a URL such as %s", defaultAdminURL)
+		return nil, usagef("--admin: must be a URL such as %s, or unix:PATH", defaultAdminURL)
 	}
 	return base, nil
 }
@@ -64,8 +89,14 @@ func (a *adminAddress) client() (*http.Client, error) {
 			return nil, usagef("--admin-ca: %w", err)
 		}
 	}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}
+	if path, ok := a.socket(); ok {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		}
+	}
 	return &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: config},
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
 }
@@ -92,7 +123,7 @@ func (c *adminClient) tenantFlags(cmd *cobra.Command) {
 //
 // Errors: *usageError if the arguments are to blame; else with the host.
 func (c *adminClient) call(ctx context.Context, method, path string, body, view any) error {
-	base, err := c.base()
+	base, err := c.safeBase()
 	if err != nil {
 		return err
 	}
@@ -100,12 +131,12 @@ func (c *adminClient) call(ctx context.Context, method, path string, body, view 
 	if _, ok := errors.AsType[*usageError](err); err == nil || ok {
 		return err
 	}
-	return fmt.Errorf("ask %s: %w", base.Host, err)
+	return fmt.Errorf("ask %s: %w", &c.adminAddress, err)
 }
 
-// base returns the URL to ask. The token is not sent to other machines in clear.
-func (c *adminClient) base() (*url.URL, error) {
-	base, err := adminURL(c.url)
+// safeBase returns the URL to ask. The token is not sent to other machines in clear.
+func (c *adminClient) safeBase() (*url.URL, error) {
+	base, err := c.base()
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +167,7 @@ func (c *adminClient) ask(ctx context.Context, method string, to *url.URL, body,
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	if token := cmp.Or(c.token, os.Getenv(adminTokenEnv)); token != "" {
+	if token := cmp.Or(c.token, os.Getenv(adminTokenEnv)); token != "" { // a socket does without
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	if who, err := user.Current(); err == nil {

@@ -86,7 +86,9 @@ func (d *daemon) announce(version string) {
 		d.log.Info("listening", "listener", l.Name, "mode", l.Mode, "address", l.Address)
 	}
 	if d.admin != nil {
-		d.log.Info("listening for operators", "address", d.admin.Addr().String())
+		for _, addr := range d.admin.Addrs() {
+			d.log.Info("listening for operators", "address", addr.String())
+		}
 	}
 	d.log.Info("sluice started", "version", version, "pid", os.Getpid())
 }

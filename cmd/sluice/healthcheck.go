@@ -26,7 +26,7 @@ func newHealthcheck() *cobra.Command {
 		Hidden: true,
 		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			base, err := adminURL(admin.url)
+			base, err := admin.base()
 			if err != nil {
 				return err
 			}

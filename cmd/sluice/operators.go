@@ -11,10 +11,10 @@ import (
 	"sluice/proxy"
 )
 
-// newAdmin opens the admin address, behind which reload reloads, with TLS if there is a certificate. It returns nil if
-// there is none.
+// newAdmin opens the admin address, with TLS if there is a certificate, and the socket, behind which reload reloads. It
+// returns nil if there is neither.
 func newAdmin(c config.Admin, cert *tlsconf.Certificate, server *proxy.Server, reload func(proxy.Author) error, log *slog.Logger, version string) (*admin.Server, error) {
-	if c.Address == "" {
+	if c.Address == "" && c.Socket == "" {
 		return nil, nil
 	}
 	var tlsConfig *tls.Config
@@ -22,7 +22,7 @@ func newAdmin(c config.Admin, cert *tlsconf.Certificate, server *proxy.Server, r
 		tlsConfig = cert.Config()
 	}
 	s := admin.New(admin.Params{
-		Address: c.Address, Token: admin.Token(c.Token.Reveal()), TLS: tlsConfig, Target: operated{server, reload},
+		Address: c.Address, Socket: c.Socket, Token: admin.Token(c.Token.Reveal()), TLS: tlsConfig, Target: operated{server, reload},
 		Policy: server, Bans: server, Metrics: server.Metrics(), Log: log, Version: version,
 	})
 	if err := s.Listen(); err != nil {

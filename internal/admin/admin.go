@@ -1,7 +1,7 @@
 // Package admin answers operators over HTTP: metrics, health, status, reload, and the API that changes the policy.
 //
 // Who may look is decided by where it listens; who may change something, or see statements, by a bearer token, also on loopback, because a
-// browser or a sidecar reaches that too.
+// browser or a sidecar reaches that too. On its Unix socket, which only the own user can open, no token is needed.
 package admin
 
 import (
@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/unixsocket"
 	"sluice/proxy"
 )
 
@@ -80,8 +81,9 @@ func (Token) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 
 // Params says what a Server does.
 type Params struct {
-	Address string      // "IP:port"
-	Token   Token       // empty: nothing can be changed
+	Address string      // "IP:port"; empty: none
+	Socket  string      // path of a Unix socket; empty: none
+	Token   Token       // empty: nothing can be changed but over the socket
 	TLS     *tls.Config // nil: none. Not changed; the Server does not change it
 	Target  Target
 	Policy  Policy // nil: the API has none
@@ -95,7 +97,8 @@ type Params struct {
 type Server struct {
 	params   Params
 	hosts    hosts
-	listener net.Listener
+	listener net.Listener // nil: none
+	socket   net.Listener // nil: none
 	http     *http.Server
 	token    atomic.Pointer[[sha256.Size]byte] // hash of the token; nil: none
 	refusals throttle
@@ -107,7 +110,7 @@ func New(p Params) *Server {
 	s.SetToken(p.Token)
 	s.http = &http.Server{
 		Handler: s.handler(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(p.Log.Handler(), slog.LevelDebug),
+		MaxHeaderBytes: maxHeaderBytes, ConnContext: withPeer, ErrorLog: slog.NewLogLogger(p.Log.Handler(), slog.LevelDebug),
 	}
 	if p.TLS != nil {
 		s.http.TLSConfig = p.TLS.Clone()
@@ -125,34 +128,66 @@ func (s *Server) SetToken(t Token) {
 	s.token.Store(&hash)
 }
 
-// Listen opens the address, so that a mistake in it shows before anything is served.
+// Listen opens the address and the socket, so that a mistake in them shows before anything is served.
 func (s *Server) Listen() error {
-	listener, err := net.Listen("tcp", s.params.Address)
-	if err != nil {
-		return fmt.Errorf("listen for operators: %w", err)
+	if s.params.Address != "" {
+		listener, err := net.Listen("tcp", s.params.Address)
+		if err != nil {
+			return fmt.Errorf("listen for operators: %w", err)
+		}
+		s.listener = listener
 	}
-	s.listener = listener
+	if s.params.Socket != "" {
+		socket, err := unixsocket.Listen(s.params.Socket, socketMode)
+		if err != nil {
+			if s.listener != nil {
+				_ = s.listener.Close()
+			}
+			return fmt.Errorf("listen for operators: admin.socket: %w", err)
+		}
+		s.socket = socket
+	}
 	return nil
 }
 
-// Addr returns the address that Listen has opened: its port is known if the one asked for was 0.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+// Addrs returns what Listen has opened: the port of an address is known if the one asked for was 0.
+func (s *Server) Addrs() (addrs []net.Addr) {
+	for _, l := range s.open() {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
+}
+
+// open returns what is open.
+func (s *Server) open() (all []net.Listener) {
+	if s.listener != nil {
+		all = append(all, s.listener)
+	}
+	if s.socket != nil {
+		all = append(all, s.socket)
+	}
+	return all
+}
 
 // Serve answers until ctx is done; it listens first if Listen was not called. Requests under way may then finish for 5 s,
 // what is left is cut off. It is called once.
 //
 // Errors: what keeps it from listening or accepting; nil when it ends because ctx is done.
 func (s *Server) Serve(ctx context.Context) error {
-	if s.listener == nil {
+	if len(s.open()) == 0 {
 		if err := s.Listen(); err != nil {
 			return err
 		}
 	}
-	done := make(chan error, 1)
-	go s.accept(done)
+	open := s.open()
+	done := make(chan error, len(open))
+	for _, l := range open {
+		go s.accept(l, done)
+	}
+	var failed error
 	select {
-	case err := <-done:
-		return fmt.Errorf("answer operators: %w", err)
+	case failed = <-done:
+		done <- failed // for the wait below
 	case <-ctx.Done():
 	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -160,16 +195,22 @@ func (s *Server) Serve(ctx context.Context) error {
 	if err := s.http.Shutdown(stopping); err != nil {
 		_ = s.http.Close() // those that did not finish in time
 	}
-	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("answer operators: %w", err)
+	for range open {
+		if err := <-done; failed == nil && !errors.Is(err, http.ErrServerClosed) {
+			failed = err
+		}
+	}
+	if failed != nil {
+		return fmt.Errorf("answer operators: %w", failed)
 	}
 	return nil
 }
 
-func (s *Server) accept(done chan<- error) {
-	if s.http.TLSConfig != nil {
-		done <- s.http.ServeTLS(s.listener, "", "")
+// accept serves l until that fails or the server stops. TLS is for what comes over a network.
+func (s *Server) accept(l net.Listener, done chan<- error) {
+	if s.params.TLS != nil && l == s.listener {
+		done <- s.http.ServeTLS(l, "", "")
 		return
 	}
-	done <- s.http.Serve(s.listener)
+	done <- s.http.Serve(l)
 }

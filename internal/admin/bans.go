@@ -63,7 +63,7 @@ func (s *Server) clearBans(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n := s.params.Bans.ClearBans(c.Tenant, network, authorOf(r))
-	s.params.Log.Info("bans cleared by an operator", "client_addr", r.RemoteAddr, "tenant", c.Tenant, "network", c.Network, "count", n)
+	s.params.Log.Info("bans cleared by an operator", "client_addr", callerOf(r), "tenant", c.Tenant, "network", c.Network, "count", n)
 	answer(w, http.StatusOK, map[string]int{"cleared": n})
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -57,7 +58,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Cache-Control", "no-store")
 		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		if !s.hosts.allow(r.Host) {
+		switch p, local := overSocket(r); {
+		case local && p.other:
+			s.refuse(w, r, http.StatusForbidden, "user", "the socket is for the user "+nameOf(uint32(os.Geteuid()))+" alone")
+			return
+		case !local && !s.hosts.allow(r.Host):
 			s.refuse(w, r, http.StatusForbidden, "host", "the Host header must name loopback or the host of admin.address")
 			return
 		}
@@ -83,7 +88,7 @@ func (s *Server) recovered(w http.ResponseWriter) {
 	fail(w, http.StatusInternalServerError, "internal error, see the log")
 }
 
-// change lets pass what may change something.
+// change lets pass what may change something: who knows the token, or comes over the socket.
 func (s *Server) change(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header.Values("Origin")) > 0 {
@@ -96,9 +101,13 @@ func (s *Server) change(next http.HandlerFunc) http.HandlerFunc {
 				return
 			}
 		}
+		if _, local := overSocket(r); local {
+			next(w, r)
+			return
+		}
 		want := s.token.Load()
 		if want == nil {
-			s.refuse(w, r, http.StatusForbidden, "no_token", "changes need a token: set admin.token in the configuration")
+			s.refuse(w, r, http.StatusForbidden, "no_token", "changes need a token: set admin.token in the configuration, or use admin.socket")
 			return
 		}
 		if s.knows(w, r, want) {
@@ -107,10 +116,11 @@ func (s *Server) change(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// private lets pass what may see more than numbers: who knows the token, if there is one.
+// private lets pass what may see more than numbers: who knows the token, if there is one, or comes over the socket.
 func (s *Server) private(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if want := s.token.Load(); want == nil || s.knows(w, r, want) {
+		_, local := overSocket(r)
+		if want := s.token.Load(); local || want == nil || s.knows(w, r, want) {
 			next(w, r)
 		}
 	}
@@ -131,7 +141,7 @@ func (s *Server) knows(w http.ResponseWriter, r *http.Request, want *[sha256.Siz
 // refuse answers a request that is not let pass, and logs it, at most once a second.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, code int, reason, message string) {
 	if suppressed, ok := s.refusals.pass(time.Now()); ok {
-		s.params.Log.Warn("admin request refused", "client_addr", r.RemoteAddr, "reason", reason, "suppressed", suppressed)
+		s.params.Log.Warn("admin request refused", "client_addr", callerOf(r), "reason", reason, "suppressed", suppressed)
 	}
 	fail(w, code, message)
 }

@@ -337,5 +337,8 @@ func authorOf(r *http.Request) proxy.Author {
 		}
 		return -1
 	}, r.Header.Get(authorHeader))
+	if p, local := overSocket(r); local {
+		return proxy.Author{Via: "socket", User: p.user}
+	}
 	return proxy.Author{Via: "api", ClientAddr: r.RemoteAddr, Name: strings.ToValidUTF8(name[:min(len(name), maxAuthorBytes)], "")}
 }

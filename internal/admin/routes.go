@@ -109,7 +109,7 @@ func (s *Server) tlsLogins(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	s.params.Log.Info("reload requested", "client_addr", r.RemoteAddr)
+	s.params.Log.Info("reload requested", "client_addr", callerOf(r))
 	if err := s.params.Target.Reload(authorOf(r)); err != nil {
 		fail(w, http.StatusInternalServerError, "nothing was changed: "+err.Error())
 		return

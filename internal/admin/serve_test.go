@@ -119,7 +119,7 @@ func TestServeOnATakenAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = first.listener.Close() }()
-	second, _ := newServer(&target{}, func(p *Params) { p.Address = first.Addr().String() })
+	second, _ := newServer(&target{}, func(p *Params) { p.Address = first.Addrs()[0].String() })
 	if err := second.Serve(t.Context()); err == nil || !strings.Contains(err.Error(), "listen for operators") {
 		t.Errorf("got %v", err)
 	}
@@ -136,7 +136,7 @@ func TestServeWithTLS(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
-	r, err := issuer.Client().Get("https://" + s.Addr().String() + "/status")
+	r, err := issuer.Client().Get("https://" + s.Addrs()[0].String() + "/status")
 	if err != nil {
 		t.Fatal(err)
 	}

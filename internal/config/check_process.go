@@ -109,6 +109,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 func (k *checker) admin() {
 	a := k.cfg.Admin
 	k.together("admin", "cert_file", a.CertFile, "key_file", a.KeyFile)
+	k.adminSocket(a.Socket)
 	if a.Address == "" {
 		return
 	}
@@ -132,6 +133,22 @@ func (k *checker) admin() {
 	}
 	if !listen.loopback() && len(missing) > 0 {
 		k.add("admin.address", "needs %s, because it can be reached from other machines", strings.Join(missing, ", "))
+	}
+}
+
+// adminSocket checks the path of the Unix socket for operators.
+func (k *checker) adminSocket(path string) {
+	if path == "" {
+		return
+	}
+	listen, ok := parseListen(path)
+	if !ok || listen.path == "" {
+		k.add("admin.socket", "must be a path of at most %d bytes, %s", maxSocketPath, k.got("admin.socket", path))
+	}
+	for i, l := range k.cfg.Listeners {
+		if l.Address == path {
+			k.add("admin.socket", "must be unique, %s.address is the same", item("listeners", i))
+		}
 	}
 }
 

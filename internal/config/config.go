@@ -110,8 +110,8 @@ type IdentLine struct {
 // Admin is the HTTP interface for operators.
 type Admin struct {
 	Address  string `key:"address" doc:"IP:port, empty: off; an address that is not loopback needs a token and TLS" default:"'127.0.0.1:9930'" reload:"restart"`
-	Token    Secret `key:"token" doc:"needed for every change, and to read the policy through the API; empty: nothing can be changed" reload:"live"`
-	Socket   string `key:"socket" doc:"Unix socket for the same user only" unit:"file" path:"yes" reload:"restart"`
+	Token    Secret `key:"token" doc:"needed for every change, and to read the policy through the API, but over socket; empty: changes only over socket" reload:"live"`
+	Socket   string `key:"socket" doc:"Unix socket, for the user alone that Sluice runs as, who needs no token there; sluice … --admin unix:PATH" unit:"file" path:"yes" reload:"restart"`
 	CertFile string `key:"cert_file" doc:"certificate chain, PEM; read again when it changes, as key_file" unit:"file" path:"yes" reload:"restart"`
 	KeyFile  string `key:"key_file" doc:"its private key, PEM" unit:"file" path:"yes" reload:"restart"`
 }

@@ -137,6 +137,10 @@ sluice.yaml:8: listeners[5].address: must be unique, listeners[4].address is the
 sluice.yaml:11: listeners[8].proxy_protocol_from: has no meaning on a Unix socket, whose clients have no address`},
 		{"admin for everyone", "admin: {address: ':9930'}\n",
 			"sluice.yaml:1: admin.address: needs admin.token, admin.cert_file, admin.key_file, because it can be reached from other machines"},
+		{"admin on a listener's socket", "listeners: [{name: a, address: /run/sluice/s, mode: session}]\nadmin: {socket: /run/sluice/s}\n",
+			`sluice.yaml:2: admin.socket: must be unique, listeners[0].address is the same`},
+		{"admin on a path that is too long", "admin: {address: '', socket: /run/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}\n",
+			`sluice.yaml:1: admin.socket: must be a path of at most 103 bytes, got "/run/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"`},
 		{"admin with half a certificate", "admin: {address: '10.0.0.1:9930', token: x, cert_file: c}\n", `
 sluice.yaml:1: admin.cert_file: needs admin.key_file
 sluice.yaml:1: admin.address: needs admin.key_file, because it can be reached from other machines`},
@@ -167,7 +171,6 @@ listeners: [{name: a, address: ":1", mode: session}]
 admin: {socket: /run/sluice/admin}
 console: {admin_roles: [root@default, nobody], stats_roles: [a@b@none]}
 `, `
-sluice.yaml:3: admin.socket: is not supported by this version, got "/run/sluice/admin"
 sluice.yaml:4: console.admin_roles: is not supported by this version: leave it empty
 sluice.yaml:4: console.stats_roles: is not supported by this version: leave it empty
 sluice.yaml:4: console.admin_roles[1]: must be role@tenant, got "nobody"

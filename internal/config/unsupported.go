@@ -16,7 +16,6 @@ type feature struct {
 // rather than ignored. Delete a row when the feature is there.
 func features() []feature {
 	return []feature{
-		{"admin.socket", "anything but empty", empty},
 		{"console.admin_roles", "anything but []", empty},
 		{"console.stats_roles", "anything but []", empty},
 	}

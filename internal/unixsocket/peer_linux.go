@@ -1,10 +1,10 @@
-package proxy
+package unixsocket
 
-import "golang.org/x/sys/unix"
+import "syscall"
 
 // peerUID returns the effective user of the process at the other end, as of its connect.
 func peerUID(fd int) (uint32, error) {
-	cred, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
+	cred, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	if err != nil {
 		return 0, err
 	}

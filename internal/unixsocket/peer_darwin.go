@@ -1,10 +1,10 @@
-package proxy
+package unixsocket
 
-import "syscall"
+import "golang.org/x/sys/unix"
 
 // peerUID returns the effective user of the process at the other end, as of its connect.
 func peerUID(fd int) (uint32, error) {
-	cred, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	cred, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {
 		return 0, err
 	}
