@@ -266,6 +266,18 @@ func (g *Guard) Bans(now time.Time) []Ban {
 	return list
 }
 
+// Restore takes over bans of an earlier Guard, as far as they have not ended and the limits would make such.
+func (g *Guard) Restore(list []Ban, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, b := range list {
+		if g.limits.After == 0 || !now.Before(b.Until) || g.spared(b.Network.Addr()) || len(g.bans) >= maxBans {
+			continue
+		}
+		g.bans[source{b.Tenant, b.Network}] = &b
+	}
+}
+
 // Clear ends the bans of a tenant, of all with an empty name, that touch a network, or any with the zero Prefix, and
 // forgets the failures that have led to them. It returns how many bans there were.
 func (g *Guard) Clear(tenant string, network netip.Prefix, now time.Time) int {

@@ -73,8 +73,11 @@ func (s *Server) finish() {
 	for _, sh := range s.shards {
 		sh.loop.Do(sh.endAllSessions)
 	}
-	for _, ts := range s.state.Load().tenants {
-		ts.retireHubs(nil)
+	st := s.state.Load() // nil: New has failed
+	if st != nil {
+		for _, ts := range st.tenants {
+			ts.retireHubs(nil)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -88,7 +91,7 @@ func (s *Server) finish() {
 	for _, sh := range s.shards {
 		sh.done.Wait()
 	}
-	if st := s.state.Load(); st != nil { // nil: New has failed
+	if st != nil {
 		for _, ts := range st.tenants {
 			if ts.svc != nil {
 				ts.svc.close()
@@ -96,6 +99,10 @@ func (s *Server) finish() {
 		}
 	}
 	s.workers.Wait()
+	if st != nil {
+		s.writeBans()
+		s.writeHistory()
+	}
 	s.audit.use(nil)
 	close(s.closed)
 }

@@ -82,6 +82,7 @@ func (a *admission) guessed() {
 	if b == nil {
 		return
 	}
+	a.srv.records.changed()
 	a.srv.metrics.Banned(a.tenant)
 	attrs := []any{
 		logAddress, b.Network.Addr(), logNetwork, b.Network, logTenant, a.tenant,
@@ -114,6 +115,7 @@ func (s *Server) Bans() []Ban {
 // failures that have led to them are forgotten. It returns how many bans there were.
 func (s *Server) ClearBans(tenant string, network netip.Prefix, by Author) int {
 	n := s.guard.Clear(tenant, network, time.Now())
+	s.records.changed()
 	attrs := append(by.attrs(), logTenant, tenant, logCount, n)
 	if network.IsValid() {
 		attrs = append(attrs, logNetwork, network)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/netpolicy"
 )
 
 // FuzzDecodeSaved: no state file makes the decoder panic, and what is decoded is written as something that means the same.
@@ -120,4 +122,37 @@ func TestAuditIsOpenedAnewAndTellsWhenItCannotBeWritten(t *testing.T) {
 	if _, err := openAudit(t.TempDir()); err == nil || !strings.Contains(err.Error(), "log.audit") {
 		t.Errorf("a folder: %v, want an error that names the key", err)
 	}
+}
+
+// FuzzDecodeRecords: no file of bans or of the history makes the decoders panic, and what is taken means something.
+func FuzzDecodeRecords(f *testing.F) {
+	for _, text := range []string{
+		`{"version": 1, "bans": []}`, `{"version": 2}`,
+		`{"version": 1, "bans": [{"tenant": "a", "network": "2001:db8::/64", "since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z", "failures": 3, "reason": "x"}]}`,
+		`{"version": 1, "began": "2026-01-01T00:00:00Z", "clients": [{"tenant": "a", "role": "r", "database": "d", "mode": "session", "tls": true, "address": "10.0.0.1", "seen": "2026-01-01T00:00:00Z"}]}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var bans savedBans
+		if decodeRecord(data, &bans) == nil && bans.check() == nil {
+			list := make([]netpolicy.Ban, len(bans.Bans))
+			for i, b := range bans.Bans {
+				list[i] = netpolicy.Ban(b)
+			}
+			g := netpolicy.NewGuard(netpolicy.Limits{After: 1, Window: time.Minute, For: time.Hour})
+			g.Restore(list, time.Time{})
+			if got := len(g.Bans(time.Time{})); got > len(list) {
+				t.Errorf("%d bans of %d", got, len(list))
+			}
+		}
+		var seen savedHistory
+		if decodeRecord(data, &seen) == nil && seen.check() == nil {
+			h := newHistory()
+			h.restore(&seen)
+			if got := len(h.all()); got > len(seen.Clients) {
+				t.Errorf("%d clients of %d", got, len(seen.Clients))
+			}
+		}
+	})
 }

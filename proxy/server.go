@@ -72,6 +72,7 @@ type Server struct {
 	moves   atomic.Uint64 // of sessions between parts of pools
 	audit   *audit
 	history *history
+	records *records
 	nextID  atomic.Uint64
 
 	reminders reminders    // of certificates
@@ -148,6 +149,9 @@ func New(cfg *config.Config, o Options) (*Server, error) {
 	s.workers.Go(s.followBudgets)
 	s.workers.Go(s.followClock)
 	s.workers.Go(s.trim)
+	if s.records.dir != nil {
+		s.workers.Go(s.keepRecords)
+	}
 	s.workers.Go(s.followCertificates)
 	s.watchCertificates(st, nil)
 	return s, nil
@@ -164,6 +168,10 @@ func (s *Server) prepare(cfg *config.Config) (*state, *openedListeners, error) {
 		return nil, nil, err
 	}
 	s.keeper.seen = data
+	s.records = newRecords(s.keeper.dir)
+	if err := s.records.load(s.guard, s.history, time.Now()); err != nil {
+		return nil, nil, err
+	}
 	env := s.env
 	env.saved = sv
 	st, err := compile(cfg, nil, env)
@@ -201,6 +209,7 @@ func (s *Server) use(st *state) {
 	before := s.state.Swap(st)
 	s.guard.SetLimits(guardLimits(st.cfg.Bans))
 	s.followIssuers(st)
+	s.records.changed()
 	if s.level != nil {
 		_ = s.level.UnmarshalText([]byte(st.cfg.Log.Level)) // validated with the configuration
 	}

@@ -94,7 +94,7 @@ func restrictionsPlan(client *adminClient) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan --db-allow-cidr CIDR …",
 		Short: "Print whom an update would cut off, and change nothing",
-		Long: "Prints who is connected now, and who has been since Sluice started, by role and network, that can reach the\n" +
+		Long: "Prints who is connected now, and who has been before, by role and network, that can reach the\n" +
 			"tenant now and could not after such an update.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := request.allow(append(lists, args...)); err != nil {

@@ -25,7 +25,7 @@ type Config struct {
 	Log             Log           `key:"log" doc:"what is written to stderr"`
 	Limits          Limits        `key:"limits" doc:"limits of the whole process, over all listeners"`
 	Bans            Bans          `key:"bans" doc:"what happens to an address after wrong passwords"`
-	StateDir        string        `key:"state_dir" doc:"holds what the API changes; made if it is not there; its own user's alone; empty: API changes are refused" unit:"folder" path:"yes" reload:"restart"`
+	StateDir        string        `key:"state_dir" doc:"holds what the API changes, bans, and who was seen from where; made if it is not there; its own user's alone; empty: API changes are refused, and bans end with the process" unit:"folder" path:"yes" reload:"restart"`
 	Watch           string        `key:"watch" doc:"what makes the process reload by itself when its files change; all: certificates, this file, those that it names and the API's state" default:"certs" oneof:"none certs all" reload:"live"`
 	ShutdownTimeout time.Duration `key:"shutdown_timeout" doc:"how long a drain waits for transactions" unit:"duration" default:"60s" min:"0s" reload:"live"`
 	Tenants         []Tenant      `key:"tenants" doc:"the Postgres clusters with their policies" default:"[{name: default}]" reload:"live"`
