@@ -6,7 +6,7 @@ LINT      = go tool -modfile=tools/lint/go.mod golangci-lint
 export VERSION
 
 .DEFAULT_GOAL := help
-.PHONY: run build image install test check fmt vet lint unit test-drivers test-regress test-suites leakhunt bench fuzz generate clean help
+.PHONY: run build image install test check fmt vet lint vuln unit test-drivers test-regress test-suites leakhunt bench fuzz generate clean help
 
 run: build ## build Sluice and run its demo: a throwaway Postgres behind both ports
 	bin/sluice demo
@@ -33,6 +33,9 @@ vet: ## go vet
 
 lint: ## golangci-lint, built from the version that tools/lint pins
 	$(LINT) run ./...
+
+vuln: ## fail if Sluice calls code with a known vulnerability; VULNDB=https://vuln.go.dev asks for what is newer than the copy
+	test/vuln
 
 unit: ## the tests of the packages, with Postgres but without foreign drivers or the race detector
 	go test $$(go list ./... | grep -v '/test/')
