@@ -23,7 +23,7 @@ func TestWrongArgumentsExitWithTwoAndOneLine(t *testing.T) {
 		args []string
 		want string // in the line
 	}{
-		{nil, "a command is missing, one of bans, check, demo, hash-password, network-restrictions, report, serve, ssl-enforcement, version"},
+		{nil, "a command is missing, one of bans, check, demo, doctor, hash-password, network-restrictions, report, serve, ssl-enforcement, version"},
 		{[]string{"serv"}, `unknown command "serv" for "sluice"; did you mean serve?`},
 		{[]string{"frobnicate", "--config", "x"}, `unknown command "frobnicate"`},
 		{[]string{"--frobnicate"}, "unknown flag: --frobnicate"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"sluice/internal/config"
+	"sluice/internal/logbuf"
 	"sluice/internal/throwawaypg"
 )
 
@@ -24,10 +26,11 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// sick starts a Postgres in which much is wrong.
-func sick(t *testing.T) *throwawaypg.Cluster {
+// sick starts a Postgres in which much is wrong. Its output goes to log, which may be nil.
+func sick(t *testing.T, log io.Writer) *throwawaypg.Cluster {
 	t.Helper()
 	pg := throwawaypg.MustStart(t, throwawaypg.Options{
+		Log:      log,
 		Settings: map[string]string{"max_connections": "60"},
 		HBA: []string{
 			"host all rejected 127.0.0.1/32 reject", "host all clear 127.0.0.1/32 password", "host all olddigest 127.0.0.1/32 md5",
@@ -143,7 +146,8 @@ func verifierOf(t *testing.T, pg *throwawaypg.Cluster, role string) string {
 
 func TestLoginsAreExplained(t *testing.T) {
 	t.Parallel()
-	pg := sick(t)
+	log := &logbuf.Buffer{}
+	pg := sick(t, log)
 	weak := verifierOf(t, pg, "weak")
 	for _, c := range []struct {
 		name                     string
@@ -229,5 +233,9 @@ func TestLoginsAreExplained(t *testing.T) {
 			t.Logf("%s:\n%s", c.name, text)
 		}
 	}
-	// Verifiers were tried without a proof: Postgres has nothing to tell of failed logins as good.
+	pg.StopServer() // so that it has written all
+	const failed = `password authentication failed for user "%s"`
+	if text := log.String(); !strings.Contains(text, fmt.Sprintf(failed, "weak")) || strings.Contains(text, fmt.Sprintf(failed, "good")) {
+		t.Errorf("a wrong password is to fail in Postgres, a verifier is to be tried without a proof:\n%s", text)
+	}
 }

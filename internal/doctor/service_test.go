@@ -11,7 +11,7 @@ import (
 
 func TestServiceLoginIsExplained(t *testing.T) {
 	t.Parallel()
-	pg := sick(t)
+	pg := sick(t, nil)
 	must(t, pg.Exec(t.Context(),
 		`CREATE ROLE newcomer LOGIN PASSWORD 'newcomer-secret'`,
 		`CREATE FUNCTION sluice.narrow(name text) RETURNS text LANGUAGE sql AS 'SELECT name'`,
@@ -95,7 +95,7 @@ func TestPrintedSQLMends(t *testing.T) {
 
 func TestADatabaseURLIsExplained(t *testing.T) {
 	t.Parallel()
-	pg := sick(t)
+	pg := sick(t, nil)
 	cfg, err := config.FromURL(pg.URL("good", "good-secret", "postgres"))
 	must(t, err)
 	cfg.Admin.Address = ""
@@ -113,7 +113,7 @@ func TestADatabaseURLIsExplained(t *testing.T) {
 
 func TestConnectionsAreExplained(t *testing.T) {
 	t.Parallel()
-	pg := sick(t)
+	pg := sick(t, nil)
 	for tenant, want := range map[string]string{
 		"":                                   `^ok: fits: max_backends follows what is left`,
 		"\nmax_backends: 20\npool_size: 100": `^ok: fits: at most max_backends and what is beside it`,
