@@ -21,7 +21,7 @@ func guardLimits(c config.Bans) netpolicy.Limits {
 func (a *admission) attempt() netpolicy.Attempt {
 	at := netpolicy.Attempt{Tenant: a.tenant, Role: a.role, Addr: a.counted()}
 	if at.Tenant == "" {
-		at.Tenant = "?" + a.claimed[:min(len(a.claimed), maxName)]
+		at.Tenant = "?" + a.claimed[:min(len(a.claimed), maxApplication)]
 	}
 	return at
 }

@@ -186,7 +186,7 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 	}
 	a.srv.cancels.add(s, pid, a.keyLen)
 	a.letIn(ts)
-	if err := a.greet(wc, s, greeting(first.params, s.application)); err != nil {
+	if err := a.greet(wc, s, st.tooLong, greeting(first.params, s.application)); err != nil {
 		a.srv.cancels.remove(s)
 		s.lane.loop.Post(func() { s.giveUpLogin(first.bc) })
 		return &endError{reason: ReasonClientDisconnected, err: err}
@@ -223,9 +223,12 @@ func (a *admission) target(ts *tenantState, st *startup, cred auth.Credential) *
 	return &t
 }
 
-// greet tells the client that it is logged in.
-func (a *admission) greet(wc *wire.Conn, s *session, greeting []wire.Param) error {
+// greet tells the client that it is logged in. tooLong are names that the client is told about first.
+func (a *admission) greet(wc *wire.Conn, s *session, tooLong []string, greeting []wire.Param) error {
 	msgs := []wire.Message{&pgproto3.AuthenticationOk{}}
+	for _, name := range tooLong {
+		msgs = append(msgs, noticeTooLong(name))
+	}
 	for _, p := range greeting {
 		msgs = append(msgs, &pgproto3.ParameterStatus{Name: p.Name, Value: p.Value})
 	}

@@ -68,7 +68,7 @@ func FuzzParseStartup(f *testing.F) {
 			}
 			return
 		}
-		if st.user == "" || len(st.application) > maxName {
+		if st.user == "" || len(st.application) > maxApplication {
 			t.Errorf("user %q, application %q", st.user, st.application)
 		}
 		for _, p := range st.params {

@@ -15,6 +15,7 @@ type startup struct {
 	user        string // as typed: role, or role.tenant
 	database    string
 	application string
+	tooLong     []string // application_names of which Postgres does not keep all, as typed
 	replication bool
 	tenants     []string     // tenants named by options
 	params      []wire.Param // for Postgres, in order; each name once
@@ -24,7 +25,6 @@ type startup struct {
 // parseStartup sorts a StartupMessage's parameters into what is ours and what is Postgres's.
 func parseStartup(r *wire.Request) (*startup, *endError) {
 	s := &startup{}
-	inOptions := ""
 	for _, p := range r.Params {
 		switch {
 		case p.Name == "user":
@@ -32,13 +32,11 @@ func parseStartup(r *wire.Request) (*startup, *endError) {
 		case p.Name == "database":
 			s.database = p.Value
 		case p.Name == "application_name":
-			s.application = cleanName(p.Value)
 		case p.Name == "replication":
 			s.replication = p.Value != "" && !isFalse(p.Value)
 		case p.Name == "options":
 			options, tenants := splitOptions(p.Value)
 			s.tenants = append(s.tenants, tenants...)
-			inOptions = applicationIn(p.Value)
 			if options != "" {
 				s.set("options", options)
 			}
@@ -48,9 +46,7 @@ func parseStartup(r *wire.Request) (*startup, *endError) {
 			s.set(p.Name, p.Value)
 		}
 	}
-	if s.application == "" { // a parameter of its own counts more, as in Postgres
-		s.application = inOptions
-	}
+	s.nameApplication(r.Params)
 	if s.user == "" {
 		return nil, &endError{reason: ReasonInvalidStartup}
 	}
@@ -128,16 +124,6 @@ func splitOptions(options string) (rest string, tenants []string) {
 	return strings.Join(kept, " "), tenants
 }
 
-// applicationIn returns the application_name that stands in the options parameter, empty if none does.
-func applicationIn(options string) (application string) {
-	eachOption(options, func(_ []string, name, value string) {
-		if name == "application_name" {
-			application = cleanName(value)
-		}
-	})
-	return application
-}
-
 // eachOption calls f for each option: its one or two words as they stand, and the setting that they make.
 func eachOption(options string, f func(words []string, name, value string)) {
 	words := optionWords(options)
@@ -198,20 +184,6 @@ func isFalse(s string) bool {
 		return true
 	}
 	return s != "" && (strings.HasPrefix("false", s) || strings.HasPrefix("no", s))
-}
-
-// maxName is the longest name that Postgres keeps of an application (NAMEDATALEN - 1).
-const maxName = 63
-
-// cleanName makes of an application_name what Postgres makes of it: at most 63 bytes of printable ASCII.
-func cleanName(s string) string {
-	b := []byte(s[:min(len(s), maxName)])
-	for i, c := range b {
-		if c < 32 || c > 126 {
-			b[i] = '?'
-		}
-	}
-	return string(b)
 }
 
 // baselineKey tells backends apart that were opened with different parameters; the order of names does not matter.

@@ -78,7 +78,12 @@ func TestGreetingIsThatOfADirectConnection(t *testing.T) {
 				lines = append(lines, line)
 			}
 		}
-		slices.Sort(lines) // the order of ParameterStatus is nobody's promise
+		// The order of ParameterStatus is nobody's promise.
+		isStatus := func(line string) bool { return strings.HasPrefix(line, "ParameterStatus ") }
+		if first := slices.IndexFunc(lines, isStatus); first >= 0 {
+			n := slices.IndexFunc(lines[first:], func(line string) bool { return !isStatus(line) })
+			slices.Sort(lines[first : first+n])
+		}
 		return lines
 	}
 	for _, params := range [][]string{
@@ -86,6 +91,12 @@ func TestGreetingIsThatOfADirectConnection(t *testing.T) {
 		{"application_name", "greeting"},
 		{"client_encoding", "LATIN1", "TimeZone", "Asia/Tokyo", "DateStyle", "German"},
 		{"options", "-c IntervalStyle=iso_8601 -c application_name=from\\ options"},
+		{"application_name", strings.Repeat("name", 15) + "abc"}, // 63 bytes
+		{"application_name", strings.Repeat("name", 16)},
+		{"application_name", "a" + strings.Repeat("\u00e4", 40)},
+		{"application_name", strings.Repeat("\u20ac", 40) + "\n"},
+		{"application_name", strings.Repeat("name", 20), "options", "--application-name=" + strings.Repeat("other", 13)},
+		{"application_name", strings.Repeat("name", 20), "options", "-c client_min_messages=WARNING"},
 	} {
 		want := greeting(place.Direct, params...)
 		for _, mode := range modes {
