@@ -299,20 +299,6 @@ func (m *Machine) strangeChannels(a *answer, shared bool) (strange bool) {
 	return strange
 }
 
-// announce keeps what a text with these signals may change, where that is to be told from what others have left.
-func (d *doubt) announce(s sessionstate.Signals, text string) {
-	d.anything = d.anything || s&(sessionstate.Do|sessionstate.Call) != 0 || len(d.texts)+len(text) > maxAnnounced
-	if !d.anything {
-		d.texts += strings.ToLower(text) + "\n"
-	}
-}
-
-// expects reports whether a text has announced a change of the setting, or what else the name stands for.
-func (d *doubt) expects(name string) bool {
-	return d.anything || strings.Contains(d.texts, strings.ToLower(name)) ||
-		name == "search_path" && strings.Contains(d.texts, "schema") || name == pinUnlisten && strings.Contains(d.texts, "discard")
-}
-
 // Mistrust takes note that something may have run on the backend that changed it and was not asked about: what it holds may be
 // any client's.
 func (b *Backend) Mistrust() { b.unasked = true }
