@@ -87,6 +87,8 @@ type doubt struct {
 	mild   bool   // which only sets or prepares something
 	asking string // the text that asks for a number of a sequence
 
+	missing map[string][]byte // why statements could not be prepared, by name: bodies of ErrorResponses
+
 	answer   answer // to the question under way
 	surprise *Surprise
 }

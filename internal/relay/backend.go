@@ -237,17 +237,11 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 		return true, fmt.Errorf("%w: %s %s", ErrCarry, f.code, f.message)
 	}
 	drop = m.gone || head.do.own()
+	if head.do == attempt && head.name != "" {
+		m.missed(head.name, msg[wire.HeaderLen:])
+	}
 	if f.code == "26000" && !drop && !m.raw {
-		switch head.do {
-		default:
-			drop = m.restate(msg, `"`+missing, `"`, toClient)
-		case duplicate:
-			toClient.set(appendError(toClient.own(), errDuplicate(head.name)))
-			f.code, drop = "42P05", true
-		case stale:
-			toClient.set(appendError(toClient.own(), errStale()))
-			f.code, drop = "0A000", true
-		}
+		f.code, drop = m.unknown(head, msg, toClient)
 	}
 	if head.do == question {
 		m.doubt.answer.failed = true

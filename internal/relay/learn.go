@@ -54,6 +54,7 @@ func (m *Machine) learn(statements []statement) {
 	for _, st := range statements {
 		known := m.names.Lookup([]byte(st.name))
 		switch {
+		case !st.sql && st.text == "" && known != nil && m.isMissing(st.name): // stands in for it
 		case st.sql && (known == nil || !known.SQL || known.Query() != st.text):
 			m.learnSQL(st)
 		case !st.sql && (known == nil || known.SQL || !st.parsedFrom(known)):

@@ -163,6 +163,9 @@ func (m *Machine) meet(c *call, s sessionstate.Signals) Next {
 		return proceed
 	}
 	next := m.goOwn(c, s)
+	if next == proceed {
+		next = m.retry(c, s)
+	}
 	if next != proceed || s&sessionstate.Execute == 0 {
 		return next
 	}
@@ -276,9 +279,13 @@ func (m *Machine) useOwn(c *call, kind byte, st *prepared.Statement, name, value
 	case len(name) == 0 && m.backend.Unnamed != st:
 		m.backend.Unnamed = st
 		m.prepareOwn(c, entry{kind: wire.Parse, do: swallow}, st)
-	case len(name) > 0 && !st.SQL && m.backend.Own.Lookup(name) == nil: // it failed before: the client is to see why
+	case len(name) > 0 && !st.SQL && m.isMissing(string(name)): // the client is to see why
+		if m.backend.Own.Lookup(name) != nil {
+			c.toBackend.set(appendClose(c.toBackend.own(), string(name)))
+			m.push(entry{kind: wire.Close, do: swallow})
+		}
 		st.Retain()
-		m.backend.Own.Swap(string(name), st)
+		m.backend.Own.Swap(string(name), st).Release()
 		m.prepareOwn(c, entry{kind: wire.Parse, do: swallow, name: string(name), stmt: st}, st)
 	}
 	if sessionstate.Signals(st.Signals)&sessionstate.Execute == 0 { // else it returns what another statement does
