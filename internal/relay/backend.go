@@ -104,7 +104,7 @@ func (m *Machine) reply(typ byte, msg []byte, whole bool, toBackend, toClient *O
 	head := m.q.head()
 	switch {
 	case typ == wire.ErrorResponse:
-		return m.errorResponse(head, msg, toClient)
+		return m.errorResponse(head, msg, toBackend, toClient)
 	case head == nil:
 		return true, backendError("message %q that nobody asked for", typ)
 	case typ == wire.ReadyForQuery:
@@ -221,7 +221,7 @@ func (m *Machine) endTransaction(toBackend, toClient *Out) (drop bool) {
 
 // errorResponse ends the answer that is outstanding; behind a message of the extended query protocol the backend then
 // skips to the next Sync.
-func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bool, err error) {
+func (m *Machine) errorResponse(head *entry, msg []byte, toBackend, toClient *Out) (drop bool, err error) {
 	f := parseError(msg[wire.HeaderLen:])
 	if f.fatal {
 		m.fatal = true
@@ -237,6 +237,10 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toClient *Out) (drop bo
 		return true, fmt.Errorf("%w: %s %s", ErrCarry, f.code, f.message)
 	}
 	drop = m.gone || head.do.own()
+	if f.code == "0A000" && head.stmt != nil && m.mayRepeat(head) {
+		m.repeat(head, toBackend)
+		return true, nil
+	}
 	if head.do == attempt && head.name != "" {
 		m.missed(head.name, msg[wire.HeaderLen:])
 	}
@@ -288,11 +292,8 @@ func (m *Machine) spoil(head *entry, code string) {
 		return
 	}
 	switch code[:min(2, len(code))] {
-	case "0A": // the result of a cached plan has changed: by somebody who did not come through Sluice, else it were known
-		m.change = max(m.change, ChangedSchema)
-		m.backend.Spoil(head.stmt)
-		m.table().Forget(head.stmt)
-		head.stmt.Changed = true
+	case "0A": // the result of a cached plan has changed
+		m.outdated(head.stmt)
 	case "42", "XX": // undefined or ambiguous names, lookups in the cache
 		m.backend.Spoil(head.stmt)
 	}

@@ -24,6 +24,7 @@ type Backend struct {
 	unasked     bool                   // code may have changed it since Postgres was asked last
 	tainted     bool                   // it holds what nobody knows the owner of
 	untuned     bool                   // what it delivers is for whoever had it before
+	batch       batch
 }
 
 // NewBackend returns what is known of a new backend, which keeps at most limit statements prepared. application is its

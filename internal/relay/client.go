@@ -13,6 +13,7 @@ import (
 //
 // Errors: ErrClient, wrapped; the session is over.
 func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Next, err error) {
+	m.batchAt = 0
 	for n < len(p) {
 		if m.pass == 0 && (m.await || m.holding() || m.leading > 0 && m.q.last().kind == wire.Sync) {
 			return n, Blocked, nil
@@ -210,9 +211,12 @@ func (m *Machine) message(c *call) (Next, error) {
 		if m.raw {
 			m.commitSent = true // which statement the portal runs is not known
 		}
+		m.runBatch()
 		return m.send(c, entry{kind: wire.Execute}), nil
 	case wire.Sync:
-		return m.send(c, entry{kind: wire.Sync}), nil
+		m.send(c, entry{kind: wire.Sync})
+		m.endBatch(c.toBackend)
+		return proceed, nil
 	case wire.Flush:
 		return m.flush(c), nil
 	case wire.FunctionCall:

@@ -240,7 +240,9 @@ func (m *Machine) bind(c *call) (Next, error) {
 		return m.send(c, e), nil
 	}
 	e.stmt = m.names.Lookup(name)
-	c.toBackend.set(appendRenamed(c.toBackend.own(), c.total-wire.HeaderLen+len(as)-len(name), portal, as))
+	b := c.toBackend.own()
+	m.beginBatch(len(b), e.stmt)
+	c.toBackend.set(appendRenamed(b, c.total-wire.HeaderLen+len(as)-len(name), portal, as))
 	c.toBackend.forward(rest)
 	m.push(e)
 	return proceed, nil
@@ -278,7 +280,9 @@ func (m *Machine) describe(c *call) (Next, error) {
 		return m.send(c, e), nil
 	}
 	e.stmt = m.names.Lookup(name)
-	c.toBackend.set(appendDescribe(c.toBackend.own(), as))
+	b := c.toBackend.own()
+	m.beginBatch(len(b), e.stmt)
+	c.toBackend.set(appendDescribe(b, as))
 	m.push(e)
 	return proceed, nil
 }
