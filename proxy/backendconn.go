@@ -87,6 +87,7 @@ func (l *lane) retired(b *pool.Backend) {
 func (bc *backendConn) closed() {
 	bc.timer.Stop()
 	bc.conn.Close()
+	bc.fallsSilent()
 	bc.set.Clear()
 	bc.lane.dropBaseline(bc.base)
 	bc.lane.loop.Post(func() { bc.lane.closed(bc) })

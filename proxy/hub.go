@@ -41,6 +41,8 @@ type hub struct {
 	target backend.Target
 	marker string // channel of the marks of hand-overs
 
+	speaking *atomic.Pointer[string] // where voices stands while they are heard
+
 	encoding atomic.Pointer[string] // client_encoding of the connection
 
 	// Touched on the loop only.
@@ -48,6 +50,9 @@ type hub struct {
 	timer  loop.Timer // waits for the connection, or keeps it open while nobody listens
 	bc     *backendConn
 	held   []byte // the beginning of a message
+
+	voices   string            // channel on which backends say who speaks, of this connection
+	speakers map[uint32]uint32 // who does, by the backend's pid
 
 	channels map[string]map[*ear]int // who wants each, and how often
 	on       map[string]bool         // what Postgres has been asked to have the connection listen to
@@ -71,15 +76,13 @@ type request struct {
 	done     func(err error)
 }
 
-// newHub returns a hub for a database of the lane's tenant. l is its own.
+// newHub returns a hub for a database of the lane's tenant, which is locked. l is its own.
 func newHub(l *lane, svc *service, database string) *hub {
 	h := &hub{
 		lane: l, svc: svc, target: svc.target, retry: firstRetry,
-		channels: make(map[string]map[*ear]int), on: make(map[string]bool), changed: make(map[string]bool), ears: make(map[*shard]*ear),
+		speaking: l.tenant.speaking(database), speakers: make(map[uint32]uint32), channels: make(map[string]map[*ear]int), on: make(map[string]bool), changed: make(map[string]bool), ears: make(map[*shard]*ear),
 	}
-	var name [8]byte
-	_, _ = rand.Read(name[:]) // never fails
-	h.marker = "sluice_" + hex.EncodeToString(name[:])
+	h.marker = newChannel()
 	h.target.Database = database
 	h.target.Params = []wire.Param{ // not client_encoding: names and payloads are as the database has them
 		{Name: "application_name", Value: "sluice listen"},
@@ -88,6 +91,13 @@ func newHub(l *lane, svc *service, database string) *hub {
 	}
 	h.waiter.Granted = h.granted
 	return h
+}
+
+// newChannel returns the name of a channel that nobody else has.
+func newChannel() string {
+	var name [8]byte
+	_, _ = rand.Read(name[:]) // never fails
+	return "sluice_" + hex.EncodeToString(name[:])
 }
 
 // hub returns what listens to the session's database, nil if nothing can.
@@ -253,6 +263,7 @@ func (h *hub) backOff() {
 func (h *hub) refuse(err error) {
 	waiting := append(h.asked, h.next...)
 	h.asked, h.next, h.busy, h.refused, h.held = nil, nil, false, "", nil
+	h.heedSpeakers("")
 	clear(h.channels)
 	clear(h.ears)
 	clear(h.on)
@@ -267,7 +278,8 @@ func (h *hub) ask() {
 	var sql strings.Builder
 	if !h.on[h.marker] {
 		h.on[h.marker] = true
-		sql.WriteString("LISTEN " + h.marker + ";")
+		h.voices = newChannel()
+		sql.WriteString("LISTEN " + h.marker + "; LISTEN " + h.voices + ";")
 	}
 	for name := range h.changed {
 		switch wanted := h.channels[name] != nil; {

@@ -52,7 +52,11 @@ func (h *hub) notified(msg []byte) {
 	if !ok {
 		return
 	}
-	if channel == h.marker {
+	switch channel {
+	case h.voices:
+		h.spoke(msg, payload)
+		return
+	case h.marker:
 		if token, err := strconv.ParseUint(payload, 10, 64); err == nil {
 			for _, e := range h.ears {
 				e.news = append(e.news, news{token: token})
@@ -65,6 +69,7 @@ func (h *hub) notified(msg []byte) {
 		return
 	}
 	n := news{channel: channel, msg: append([]byte(nil), msg...), ascii: isASCII(msg[wire.HeaderLen+4:])}
+	h.attribute(n.msg)
 	for e := range ears {
 		e.news = append(e.news, n)
 	}
@@ -81,6 +86,7 @@ func (h *hub) answered() {
 		return
 	}
 	h.retry = firstRetry
+	h.heedSpeakers(h.voices)
 	for _, r := range done {
 		r.ear.news = append(r.ear.news, news{done: r.done})
 	}

@@ -352,7 +352,7 @@ func (s *Server) newLane(ts *tenantState, key pool.Key, ps *parts) *lane {
 	}
 	return s.pick(ps).newLane(ps, pool.Params{
 		Key: key, Budget: ts.budget, Gate: ts.gate, Retry: ts.cfg.Backend.ConnectTimeout, Pins: &ps.pins,
-	}, &lane{tenant: ts.tenant, key: key, code: ts.postgresName(key), settings: ts.lane(key)})
+	}, &lane{tenant: ts.tenant, key: key, code: ts.postgresName(key), settings: ts.lane(key), speaking: ts.tenant.speaking(ts.postgresName(key))})
 }
 
 // newLane has l live on the shard, with a pool that works as p says. The tenant is locked.

@@ -70,6 +70,8 @@ type lane struct {
 	code   string // the database's name in Postgres, by which its code is known; key has what clients call it
 	pool   *pool.Pool
 
+	speaking *atomic.Pointer[string] // where the channel stands on which backends say who speaks, see speakers
+
 	// What logins may read anywhere, written on the loop.
 	greetings sync.Map                 // []wire.Param that clients are greeted with, by key of the baseline
 	shared    sync.Map                 // *destination of all sessions, by listener

@@ -201,7 +201,7 @@ func (sh *shard) widen() {
 func (l *lane) sibling(ps *parts, at *shard) *lane {
 	return at.newLane(ps, pool.Params{
 		Key: l.key, Budget: l.pool.Budget, Gate: l.pool.Gate, Retry: l.pool.Retry, Pins: &ps.pins,
-	}, &lane{tenant: l.tenant, key: l.key, code: l.code, settings: l.settings})
+	}, &lane{tenant: l.tenant, key: l.key, code: l.code, settings: l.settings, speaking: l.speaking})
 }
 
 // narrow gives up the last part of the pool: its sessions go to the others.

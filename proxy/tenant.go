@@ -18,11 +18,13 @@ type tenant struct {
 	observed observations
 	logins   *tlsTally
 
-	mu      sync.Mutex // guards below
-	pools   map[pool.Key]*parts
-	hubs    map[string]*hub // by the database's name in Postgres
-	vacated map[string]int  // statements that need others off a database, by its name in Postgres
-	closed  bool            // removed by a reload
+	mu    sync.Mutex // guards below
+	pools map[pool.Key]*parts
+	hubs  map[string]*hub // by the database's name in Postgres
+	// speakers has by the database's name in Postgres where the channel stands on which backends say who speaks.
+	speakers map[string]*atomic.Pointer[string]
+	vacated  map[string]int // statements that need others off a database, by its name in Postgres
+	closed   bool           // removed by a reload
 }
 
 // parts are the lanes of a pool: one, or several on loops of their own. What is in it is guarded by tenant.mu.
@@ -33,7 +35,8 @@ type parts struct {
 }
 
 func newTenant(name string) *tenant {
-	return &tenant{name: name, budget: pool.NewBudget(0), gate: pool.NewGate(), pools: make(map[pool.Key]*parts), hubs: make(map[string]*hub), logins: newTLSTally()}
+	return &tenant{name: name, budget: pool.NewBudget(0), gate: pool.NewGate(), pools: make(map[pool.Key]*parts), hubs: make(map[string]*hub),
+		speakers: make(map[string]*atomic.Pointer[string]), logins: newTLSTally()}
 }
 
 // lane returns the part of the pool with that key which has the fewest sessions, one reference added; nil if the tenant has

@@ -25,6 +25,7 @@ type Backend struct {
 	tainted     bool                   // it holds what nobody knows the owner of
 	untuned     bool                   // what it delivers is for whoever had it before
 	batch       batch
+	speaker     speaker
 }
 
 // NewBackend returns what is known of a new backend, which keeps at most limit statements prepared. application is its

@@ -195,6 +195,9 @@ func (m *Machine) message(c *call) (Next, error) {
 			return next, nil
 		}
 	}
+	if m.spokenOf() && c.typ != wire.Query && c.typ != wire.Parse {
+		m.speak(c, false)
+	}
 	switch c.typ {
 	case wire.Query:
 		return m.query(c), nil
@@ -311,6 +314,9 @@ func (m *Machine) look(c *call, text []byte) Next {
 		text = text[:len(text)-1] // the zero byte
 	}
 	s := sessionstate.Scan(text)
+	if notifies := s&sessionstate.Notify != 0; notifies || m.spokenOf() {
+		m.speak(c, notifies)
+	}
 	if s&sessionstate.Sequence != 0 {
 		if next := m.ownNumbers(c); next != proceed {
 			return next

@@ -140,7 +140,7 @@ func (m *Machine) release(toClient *Out) {
 	l := m.listen
 	l.hold, l.wish = holdNothing, WishNothing
 	for i := len(l.pending) - 1; i >= 0 && l.own > 0 && m.backend != nil; i-- { // the session's own are the last of its backend
-		if pid, _, ok := readNotification(l.pending[i]); ok && pid == m.backend.PID {
+		if pid, _, ok := readNotification(l.pending[i]); ok && (pid == m.backend.PID || pid == m.pid) {
 			l.pending[i] = renumber(nil, l.pending[i], m.pid)
 			l.own--
 		}

@@ -103,6 +103,10 @@ type Params struct {
 	// Shared says whether others may deliver what a session listens to: see Wish. It belongs to the loop; nil is no.
 	Shared *bool
 
+	// Speakers returns the channel on which a backend says which session notifies, in words of digits: its pid as the client knows
+	// it, or 0; empty if nobody is interested. Nil is the same.
+	Speakers func() string
+
 	// Observer sees what the client sends, where the machine is Raw from its beginning. It belongs to the loop; nil: nobody
 	// observes.
 	Observer *Observer

@@ -175,6 +175,9 @@ func (m *Machine) meet(c *call, s sessionstate.Signals) Next {
 		all |= sessionstate.Signals(st.Signals)
 		m.leaves(st, []byte{})
 	}
+	if all&sessionstate.Notify != 0 {
+		m.speak(c, true)
+	}
 	if all&sessionstate.Sequence != 0 {
 		if next := m.runNumbers(c); next != proceed {
 			return next
@@ -219,12 +222,18 @@ func (m *Machine) meant(c *call, name []byte) (st *prepared.Statement, next Next
 	if st == nil {
 		return nil, proceed
 	}
+	if sessionstate.Signals(st.Signals)&sessionstate.Notify != 0 {
+		m.speak(c, true)
+	}
 	return st, m.meet(c, sessionstate.Signals(st.Signals))
 }
 
 // judge takes into account what the text of a Parse says: the session becomes raw, or has its own names, if it must.
 func (m *Machine) judge(c *call, name string, st *prepared.Statement) Next {
 	s := sessionstate.Signals(st.Signals)
+	if notifies := s&sessionstate.Notify != 0; notifies || m.spokenOf() {
+		m.speak(c, notifies)
+	}
 	if s&sessionstate.Sequence != 0 {
 		if next := m.ownNumbers(c); next != proceed {
 			return next

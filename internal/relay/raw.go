@@ -16,6 +16,7 @@ func (m *Machine) goRaw(c *call, reason string) Next {
 	if next := m.block(c); next != proceed {
 		return next
 	}
+	m.speak(c, true) // of what it does from now on nothing is known
 	m.takeNames(c.toBackend, true)
 	switch {
 	case m.await:

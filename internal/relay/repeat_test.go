@@ -96,8 +96,8 @@ func TestWhatIsNotRepeated(t *testing.T) {
 		answer   []pgproto3.Message
 		toClient string
 	}{
-		"told before":        {[]pgproto3.Message{bind("s"), exec, syncMsg}, "B:sluice_1 E S", []pgproto3.Message{errOutdated, idle}, "E:0A000 Z:I"},
-		"a format each":      {[]pgproto3.Message{formats, describePortal, exec, syncMsg}, "B:sluice_1 D: E S", []pgproto3.Message{errOutdated, idle}, "E:0A000 Z:I"},
+		"told before":   {[]pgproto3.Message{bind("s"), exec, syncMsg}, "B:sluice_1 E S", []pgproto3.Message{errOutdated, idle}, "E:0A000 Z:I"},
+		"a format each": {[]pgproto3.Message{formats, describePortal, exec, syncMsg}, "B:sluice_1 D: E S", []pgproto3.Message{errOutdated, idle}, "E:0A000 Z:I"},
 		"something in front": {[]pgproto3.Message{bind("s"), exec, bind("s"), describePortal, exec, syncMsg}, "B:sluice_1 E B:sluice_1 D: E S",
 			[]pgproto3.Message{bound, done, errOutdated, idle}, "2 C E:0A000 Z:I"},
 		"something behind": {[]pgproto3.Message{bind("s"), describePortal, exec, syncMsg, query("select 1")}, "B:sluice_1 D: E S Q:select 1",

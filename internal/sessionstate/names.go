@@ -11,7 +11,7 @@ var secondLetters = [256]uint32{
 	'h': 1 << ('y' & 31), 'H': 1 << ('y' & 31),
 	'j': 1 << ('w' & 31), 'J': 1 << ('w' & 31),
 	'l': 1 << ('a' & 31), 'L': 1 << ('a' & 31),
-	'n': 1 << ('e' & 31), 'N': 1 << ('e' & 31),
+	'n': 1<<('e'&31) | 1<<('o'&31), 'N': 1<<('e'&31) | 1<<('o'&31),
 	'p': 1<<('g'&31) | 1<<('l'&31), 'P': 1<<('g'&31) | 1<<('l'&31),
 	'q': 1 << ('u' & 31), 'Q': 1 << ('u' & 31),
 	'r': 1 << ('e' & 31), 'R': 1 << ('e' & 31),
@@ -74,7 +74,7 @@ func known(word string) Signals {
 	case 'l':
 		return when(is(word, "lastval"), Sequence)
 	case 'n':
-		return when(is(word, "nextval") || is(word, "nextval_oid"), Nextval)
+		return when(is(word, "nextval") || is(word, "nextval_oid"), Nextval) | when(is(word, "notify"), Notify)
 	case 'd':
 		return when(begins(word, "dblink"), Dblink) |
 			when(begins(word, "dbms_"), StateFunction) // orafce: buffers, alerts, seeds
@@ -153,6 +153,8 @@ func knownPg(rest string) Signals {
 		begins(rest, "create_logical_repl"), begins(rest, "create_physical_repl"),
 		begins(rest, "copy_logical_repl"), begins(rest, "copy_physical_repl"):
 		return Replication
+	case is(rest, "notify"):
+		return Notify
 	case is(rest, "backup_start"), is(rest, "backup_stop"), is(rest, "start_backup"), is(rest, "stop_backup"):
 		return Backup
 	}

@@ -71,6 +71,8 @@ const (
 	Clock
 	// MaybeClock is a literal in which escapes or a continuation may hide such a word.
 	MaybeClock
+	// Notify is NOTIFY or pg_notify, or a name that looks the same.
+	Notify
 )
 
 // Two words that mean something only together; they never leave the scanner.
@@ -80,7 +82,7 @@ const (
 )
 
 const (
-	passing  = Nextval | Local | Commit | DDL | Clock | MaybeClock
+	passing  = Nextval | Local | Commit | DDL | Clock | MaybeClock | Notify
 	internal = sawSettings | sawUpdate
 )
 
@@ -88,11 +90,11 @@ const (
 var reasonWords = [...]string{
 	"set", "set_config", "prepare", "execute", "deallocate", "pg_prepared_statements", "discard", "listen", "unlisten",
 	"hold_cursor", "temp", "advisory_lock", "load", "do", "call", "sequence", "setseed", "dblink", "replication",
-	"backup", "state_function", "dynamic_sql", "ambiguous", "nextval", "local", "commit", "ddl", "clock", "maybe_clock",
+	"backup", "state_function", "dynamic_sql", "ambiguous", "nextval", "local", "commit", "ddl", "clock", "maybe_clock", "notify",
 }
 
 // Sticky reports whether the session must keep its backend after the transaction: something other than Nextval,
-// Local, Commit, DDL and the clock's is in s.
+// Local, Commit, DDL, the clock's and Notify is in s.
 func (s Signals) Sticky() bool { return s&^passing != 0 }
 
 // Within reports whether what binds the session in s is all in other.

@@ -150,3 +150,49 @@ func expired() context.Context {
 	cancel()
 	return ctx
 }
+
+// TestNotificationsNameTheirSession has clients notify on one backend, one behind the other. What code behind a statement
+// notifies has the pid of the session only where that has notified by itself before.
+func TestNotificationsNameTheirSession(t *testing.T) {
+	t.Parallel()
+	pg := ownCluster(t)
+	r := start(t, pg, base(pg, "pool_size: 1\nmax_backends: 4"))
+	channel := channelOf(t)
+	listener, first, second := r.connect("transaction", "alice", ""), r.connect("transaction", "alice", ""), r.connect("transaction", "alice", "")
+	r.exec(first, "CREATE FUNCTION hidden() RETURNS void LANGUAGE sql AS $$SELECT pg_notify('"+channel+"', 'hidden')$$")
+	r.exec(listener, "LISTEN "+channel)
+	backend := r.value(first, "SELECT pg_backend_pid()::text")
+	ownOf := func(c *pgx.Conn) string { return fmt.Sprint(c.PgConn().PID()) }
+	for _, tc := range []struct {
+		by   *pgx.Conn
+		sql  string
+		want string
+	}{
+		{first, "NOTIFY " + channel, ownOf(first)},
+		{first, "BEGIN; NOTIFY " + channel + ", 'again'; COMMIT", ownOf(first)},
+		{first, "SELECT hidden()", ownOf(first)},
+		{second, "SELECT hidden()", backend},
+		{second, "SELECT pg_notify('" + channel + "', $1)", ownOf(second)},
+		{first, "SELECT hidden()", backend},
+		{listener, "SELECT hidden()", ownOf(listener)},
+		{listener, "NOTIFY " + channel, ownOf(listener)},
+		{second, "DO $$BEGIN PERFORM pg_notify('" + channel + "', 'do'); END$$", ownOf(second)},
+	} {
+		if strings.Contains(tc.sql, "$1") {
+			r.exec(tc.by, tc.sql, "parameter")
+		} else {
+			r.exec(tc.by, tc.sql)
+		}
+		if _, pid := r.next(listener); fmt.Sprint(pid) != tc.want {
+			t.Errorf("%s: the pid is %d, want %s (of the backend %s)", tc.sql, pid, tc.want, backend)
+		}
+	}
+	tx, err := first.Begin(r.ctx())
+	must(t, err)
+	r.exec(first, "NOTIFY "+channel+", 'taken back'")
+	must(t, tx.Rollback(r.ctx()))
+	r.exec(second, "SELECT hidden()")
+	if _, pid := r.next(listener); fmt.Sprint(pid) != backend {
+		t.Errorf("behind a notification that was taken back: the pid is %d, want %s", pid, backend)
+	}
+}

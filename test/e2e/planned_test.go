@@ -106,9 +106,6 @@ func TestPlannedStatementsFollowTheSchema(t *testing.T) {
 	direct, err := pgx.Connect(r.ctx(), cluster.URL("alice", "alice-secret", "app"))
 	must(t, err)
 	defer func() { _ = direct.Close(r.ctx()) }()
-	r.exec(direct, "ALTER TABLE planned ADD c int") // past Sluice: one error at most, then it is known
-	if _, err := columns(); err != nil && sqlstate(err) != "0A000" {
-		t.Fatalf("behind a change past Sluice: %v", err)
-	}
+	r.exec(direct, "ALTER TABLE planned ADD c int") // past Sluice
 	check(3)
 }
