@@ -88,6 +88,7 @@ type doubt struct {
 	asking string // the text that asks for a number of a sequence
 
 	missing map[string][]byte // why statements could not be prepared, by name: bodies of ErrorResponses
+	retried bool              // they have been tried again for the message that waits
 
 	answer   answer // to the question under way
 	surprise *Surprise

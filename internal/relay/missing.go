@@ -49,7 +49,11 @@ func (m *Machine) isMissing(name string) bool {
 func (m *Machine) retry(c *call, s sessionstate.Signals) Next {
 	const both = sessionstate.Execute | sessionstate.Deallocate
 	givesUp := s&both == sessionstate.Deallocate
-	if s&both == 0 || !m.own || m.doubt == nil || len(m.doubt.missing) == 0 || m.status == 'E' || m.InBlock() && !givesUp {
+	if s&both == 0 || !m.own || m.doubt == nil || len(m.doubt.missing) == 0 || m.status == 'E' || m.open && !givesUp {
+		return proceed
+	}
+	if m.doubt.retried { // for this message, which has waited for that
+		m.doubt.retried = false
 		return proceed
 	}
 	var missing []string
@@ -65,6 +69,7 @@ func (m *Machine) retry(c *call, s sessionstate.Signals) Next {
 		m.unused = m.q.own() && !m.Asking() // the backend stays for this message
 		return next
 	}
+	var again []string
 	b := c.toBackend.own()
 	for _, name := range missing {
 		if m.backend.Own.Lookup([]byte(name)) != nil {
@@ -77,13 +82,15 @@ func (m *Machine) retry(c *call, s sessionstate.Signals) Next {
 			m.backend.Own.Swap(name, m.table().Private(nothing))
 			continue
 		}
-		b = m.appendOwnStatement(b, name, m.atHome(name), true)
+		again = append(again, name)
 	}
+	b = m.appendOwnStatements(b, again)
 	if m.q.last().kind != wire.Sync && !m.InBlock() {
 		b = m.appendCarrySync(b)
 	}
 	c.toBackend.set(b)
 	if m.await {
+		m.doubt.retried = true
 		return Blocked
 	}
 	return proceed

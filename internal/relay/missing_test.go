@@ -85,3 +85,18 @@ func TestWhatStandsInForAMissingStatementIsNotUsed(t *testing.T) {
 	r.client("C:p P:p B:p E S", "", bind("p"), exec, syncMsg)
 	r.answer("", "2 C Z:I", closed, parsed, bound, done, idle)
 }
+
+func TestStatementThatCannotBePreparedInABlockDoesNoHarm(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("P:sluice_1 P:sluice_2 S Q:begin", "", parse("a", "select * from gone"), parse("b", "select 1"), syncMsg, query("begin"))
+	r.answer("", "1 1 Z:I C Z:T", parsed, parsed, idle, done, inBlock)
+	r.client("Q:SAVEPOINT sluice_names P:a S Q:ROLLBACK TO SAVEPOINT sluice_names P:b S Q:ROLLBACK TO SAVEPOINT sluice_names "+
+		"Q:RELEASE SAVEPOINT sluice_names Q:execute b", "", query("execute b"))
+	failed := &pgproto3.ReadyForQuery{TxStatus: 'E'}
+	r.unseen(done, inBlock, errGone, failed, done, inBlock, parsed, inBlock, done, inBlock, done, inBlock)
+	r.answer("", "D C Z:T", row, done, inBlock)
+	if !r.m.isMissing("a") || r.m.isMissing("b") {
+		t.Errorf("a is missing: %t, b: %t", r.m.isMissing("a"), r.m.isMissing("b"))
+	}
+}

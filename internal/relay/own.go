@@ -44,8 +44,6 @@ func (m *Machine) goOwn(c *call, s sessionstate.Signals) Next {
 // that Sluice's are closed as well. In a transaction that has failed Postgres prepares nothing; then no name means anything
 // but what it means to the client, if anything. Nothing but injections may be outstanding.
 func (m *Machine) takeNames(toBackend *Out, alone bool) {
-	// Outside of a transaction each statement gets a Sync of its own: one that cannot be prepared any more, because what it
-	// speaks of is gone, is then missing and does no other harm.
 	solo, before := !m.InBlock(), m.q.len()
 	b := toBackend.own()
 	for _, name := range m.backend.Own.Names() {
@@ -58,17 +56,40 @@ func (m *Machine) takeNames(toBackend *Out, alone bool) {
 		b = m.appendCloseShared(b)
 	}
 	if m.status != 'E' {
+		var lacking []string
 		for _, name := range m.names.Names() {
 			if m.backend.Own.Lookup([]byte(name)) == nil {
-				b = m.appendOwnStatement(b, name, m.atHome(name), solo)
+				lacking = append(lacking, name)
 			}
 		}
+		b = m.appendOwnStatements(b, lacking)
 		m.own = true
 	}
 	if last := m.q.last(); solo && m.q.len() > before && last.kind != wire.Sync {
 		b = m.appendCarrySync(b)
 	}
 	toBackend.set(b)
+}
+
+// appendOwnStatements injects what prepares the client's statements under their names. Each gets a Sync of its own, and in a block
+// a savepoint: one that cannot be prepared any more, because what it speaks of is gone, is then missing and does no other harm. Only
+// where extended queries wait for their Sync is that not possible.
+func (m *Machine) appendOwnStatements(b []byte, names []string) []byte {
+	const savepoint = "sluice_names"
+	solo, inBlock := !m.open, m.status == 'T' && !m.open
+	if inBlock && len(names) > 0 {
+		b = m.appendQuery(b, "SAVEPOINT "+savepoint, carry)
+	}
+	for _, name := range names {
+		b = m.appendOwnStatement(b, name, m.atHome(name), solo)
+		if inBlock {
+			b = m.appendQuery(b, "ROLLBACK TO SAVEPOINT "+savepoint, carry)
+		}
+	}
+	if inBlock && len(names) > 0 {
+		b = m.appendQuery(b, "RELEASE SAVEPOINT "+savepoint, carry)
+	}
+	return b
 }
 
 // appendCloseShared closes everything that does not stand under a client's name.

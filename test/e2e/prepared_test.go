@@ -237,3 +237,26 @@ func (p *preparer) look() error {
 	}
 	return nil
 }
+
+// TestStatementOfATableDroppedInTheSameBlock does what psycopg does behind a DROP: it gives all statements up, in the block.
+func TestStatementOfATableDroppedInTheSameBlock(t *testing.T) {
+	t.Parallel()
+	r := start(t, cluster, base(cluster, oneBackend))
+	c := r.connect("transaction", "alice", "")
+	tx, err := c.Begin(r.ctx())
+	must(t, err)
+	r.exec(c, "CREATE TABLE dropped_in_block (a int)")
+	for name, sql := range map[string]string{"gone": "INSERT INTO dropped_in_block VALUES (1)", "kept": "SELECT 'kept'"} {
+		_, err = c.PgConn().Prepare(r.ctx(), name, sql, nil)
+		must(t, err)
+	}
+	r.exec(c, "DROP TABLE dropped_in_block")
+	for _, sql := range []string{"EXECUTE kept", "DEALLOCATE ALL"} {
+		_, err = c.PgConn().Exec(r.ctx(), sql).ReadAll()
+		must(t, err)
+	}
+	must(t, tx.Commit(r.ctx()))
+	if got := r.value(c, "SELECT count(*)::text FROM pg_prepared_statements WHERE name IN ('gone', 'kept')"); got != "0" {
+		t.Errorf("%s statements are left", got)
+	}
+}
