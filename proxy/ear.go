@@ -119,18 +119,48 @@ func (e *ear) remove(s *session, h *hearing, channels []string) {
 
 // hear takes what the hub has to tell, in its order.
 func (e *ear) hear(all []news) {
-	for _, n := range all {
+	for len(all) > 0 {
+		run := slices.IndexFunc(all, func(n news) bool { return n.msg == nil })
+		if run < 0 {
+			run = len(all)
+		}
+		e.pass(all[:run])
+		if all = all[run:]; len(all) == 0 {
+			return
+		}
+		n := all[0]
+		all = all[1:]
 		switch {
-		case n.msg != nil:
-			for s, h := range e.sessions[n.channel] {
-				h.pass(s, n)
-			}
 		case n.done != nil:
 			n.done(nil)
 		default:
 			if done := e.marks[n.token]; done != nil {
 				delete(e.marks, n.token)
 				done(nil)
+			}
+		}
+	}
+}
+
+// pass tells the sessions of notifications, each of those that it wants at once, as Postgres does.
+func (e *ear) pass(all []news) {
+	if len(all) == 1 {
+		for s, h := range e.sessions[all[0].channel] {
+			h.pass(s, all)
+		}
+		return
+	}
+	of := make(map[*session][]news)
+	for _, n := range all {
+		for s := range e.sessions[n.channel] {
+			of[s] = append(of[s], n)
+		}
+	}
+	for _, n := range all {
+		for s, h := range e.sessions[n.channel] {
+			if wanted := of[s]; wanted != nil {
+				delete(of, s)
+				h.pass(s, wanted)
 			}
 		}
 	}
@@ -155,15 +185,15 @@ func (e *ear) lost(err error) {
 	}
 }
 
-// pass tells the session of a notification. To be called on the ear's loop.
-func (h *hearing) pass(s *session, n news) {
+// pass tells the session of notifications. To be called on the ear's loop.
+func (h *hearing) pass(s *session, all []news) {
 	if !h.away {
-		s.hear(h.ear.hub, n)
+		s.hear(h.ear.hub, all)
 		return
 	}
 	h.mu.Lock()
-	h.inbox = append(h.inbox, n)
-	first := len(h.inbox) == 1
+	first := len(h.inbox) == 0
+	h.inbox = append(h.inbox, all...)
 	h.mu.Unlock()
 	if first {
 		h.reach(s, func() {})
@@ -181,9 +211,7 @@ func (h *hearing) reach(s *session, f func()) {
 		inbox := h.inbox
 		h.inbox = nil
 		h.mu.Unlock()
-		for _, n := range inbox {
-			s.hear(h.ear.hub, n)
-		}
+		s.hear(h.ear.hub, inbox)
 		f()
 	})
 }

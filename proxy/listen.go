@@ -15,18 +15,23 @@ var (
 	errEncoding     = errors.New("a notification cannot be said in the client_encoding that the client has set since its LISTEN")
 )
 
-// hear tells the session's client of a notification.
-func (s *session) hear(from *hub, n news) {
-	switch {
-	case s.ended:
-	case !n.ascii && !s.understands(from):
-		s.listenerLost(errEncoding)
-	case s.client.Unsent() > maxUnheard || !s.m.Deliver(n.msg, &s.lane.toClient):
-		s.lane.toClient.Reset()
-		s.listenerLost(errSlowListener)
-	default:
-		s.flush()
+// hear tells the session's client of notifications, in one write.
+func (s *session) hear(from *hub, all []news) {
+	for _, n := range all {
+		switch {
+		case s.ended:
+			return
+		case !n.ascii && !s.understands(from):
+			s.flush()
+			s.listenerLost(errEncoding)
+			return
+		case s.client.Unsent() > maxUnheard || !s.m.Deliver(n.msg, &s.lane.toClient):
+			s.flush()
+			s.listenerLost(errSlowListener)
+			return
+		}
 	}
+	s.flush()
 }
 
 // understands reports whether the client's encoding is the hub's, or Postgres does not translate.
