@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -123,8 +127,8 @@ func (s *sluice) url(mode, database string, settings url.Values) string {
 	return u.String()
 }
 
-// watchPool says at the end of t what the transaction port's pool of a database has done. The idle client that it
-// holds until then keeps the pool.
+// watchPool says at the end of t what the transaction port's pool of a database has done, and fails it if more than a tenth
+// of the leases were pinned. The idle client that it holds until then keeps the pool.
 func (s *sluice) watchPool(t *testing.T, database string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scriptTimeout)
@@ -137,8 +141,15 @@ func (s *sluice) watchPool(t *testing.T, database string) {
 		for _, tenant := range s.server.Status().Tenants {
 			for _, p := range tenant.Pools {
 				if p.Database == database && p.Mode == "transaction" {
-					t.Logf("%s on the transaction port: %d transactions, %d statements, pinned sessions by reason %v, ended sessions by reason %v",
-						database, p.Transactions, p.Queries, p.Pins, p.Ended)
+					pinned, leases := uint64(0), s.leases(t, database)
+					for _, n := range p.Pins {
+						pinned += n
+					}
+					t.Logf("%s on the transaction port: %d transactions, %d statements, %d leases, pinned by reason %v, ended sessions by reason %v",
+						database, p.Transactions, p.Queries, leases, p.Pins, p.Ended)
+					if 10*pinned > leases {
+						t.Errorf("%d of %d leases were pinned, want at most a tenth", pinned, leases)
+					}
 				}
 			}
 		}
@@ -146,6 +157,23 @@ func (s *sluice) watchPool(t *testing.T, database string) {
 			t.Error(err)
 		}
 	})
+}
+
+// leases returns how often sessions of the database have been lent a backend on the transaction port, by the metrics.
+func (s *sluice) leases(t *testing.T, database string) uint64 {
+	t.Helper()
+	answer := httptest.NewRecorder()
+	s.server.Metrics().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	line := regexp.MustCompile(`(?m)^sluice_wait_seconds_count\{database="` + regexp.QuoteMeta(database) + `",mode="transaction",[^}]*\} (\d+)$`)
+	found := line.FindStringSubmatch(answer.Body.String())
+	if found == nil {
+		t.Fatalf("the metrics have no leases of %s", database)
+	}
+	n, err := strconv.ParseUint(found[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // awaitNoClients waits until Sluice has seen the last client go.
