@@ -108,7 +108,7 @@ func poolFamilies() []family {
 		poolCounter("client_parses_total", "Prepared statements that clients sent (Parse).", func(t *pool.Traffic) uint64 { return t.ClientParses }),
 		poolCounter("backend_parses_total", "Prepared statements that were sent to Postgres (Parse).", func(t *pool.Traffic) uint64 { return t.BackendParses }),
 		poolCounter("state_questions_total", "How often Postgres was asked what a session holds past its transaction.", func(t *pool.Traffic) uint64 { return t.Questions }),
-		poolCounter("state_questions_failed_total", "How often that failed: the session keeps its backend.", func(t *pool.Traffic) uint64 { return t.QuestionsFailed }),
+		poolCounter("state_questions_failed_total", "How often that failed: it is asked again.", func(t *pool.Traffic) uint64 { return t.QuestionsFailed }),
 		poolCounter("state_leaks_prevented_total", "Changes of a session that no statement's text had announced and that would have reached another client: they were found by asking"+
 			" and taken off the backend, or the backend was closed.", func(t *pool.Traffic) uint64 { return t.LeaksPrevented }),
 		perPool("state_question_seconds_total", counter, "", "How long backends worked on that.",

@@ -2,10 +2,11 @@ package prepared
 
 // Packed is what one of a client's names means, of no Table: it can go from one loop to another.
 type Packed struct {
-	name    string
-	body    string
-	variant string // of the Table
-	shared  bool
+	name       string
+	body       string
+	parse, now string // of the Table
+	shared     bool
+	unsettled  bool
 
 	signals uint32
 	scanned bool
@@ -28,7 +29,7 @@ func (c *Client) Pack() []Packed {
 
 func (s *Statement) pack(name string) Packed {
 	return Packed{
-		name: name, body: s.body, variant: s.table.key, shared: s.table.byBody[s.body] == s,
+		name: name, body: s.body, parse: s.table.key, now: s.table.now, unsettled: s.Unsettled, shared: s.table.byBody[s.body] == s,
 		signals: s.Signals, scanned: s.Scanned, result: s.Result, changed: s.Changed,
 	}
 }
@@ -37,7 +38,7 @@ func (s *Statement) pack(name string) Packed {
 // been told is not shared.
 func (c *Client) Unpack(t *Table, all []Packed) {
 	for _, p := range all {
-		c.Swap(p.name, t.Variant(p.variant).unpack(p))
+		c.Swap(p.name, t.Under(p.parse, p.now).unpack(p))
 	}
 }
 
@@ -56,6 +57,7 @@ func (t *Table) unpack(p Packed) *Statement {
 		s.Release()
 	}
 	s := t.Private(p.body)
+	s.Unsettled = p.unsettled
 	s.Signals, s.Scanned, s.Result, s.Changed = p.signals, p.scanned, p.result, p.changed
 	return s
 }

@@ -34,6 +34,11 @@ type Statement struct {
 	Result  uint64
 	Changed bool
 
+	// Unsettled says that it, which is private, was parsed while settings may have been others than its Table's.
+	Unsettled bool
+	// Stopgap says that it, which is private, stands in for one of its Table's where settings may have been others.
+	Stopgap bool
+
 	seen  bool   // it has been an unnamed statement before, see Table.SeenBefore
 	body  string // query, NUL, parameter types: a Parse message without its name
 	table *Table
@@ -56,6 +61,22 @@ func (s *Statement) Query() string {
 
 // In reports whether s is a statement of t.
 func (s *Statement) In(t *Table) bool { return s.table == t }
+
+// ParsedUnder returns the settings under which s is parsed, see Table.Under.
+func (s *Statement) ParsedUnder() string { return s.table.key }
+
+// UsedUnder reports whether s is for sessions with these settings, see Table.Under.
+func (s *Statement) UsedUnder(now string) bool { return s.table.now == now }
+
+// Settle takes note that s, which is private and Unsettled, was parsed under the settings of t.
+func (s *Statement) Settle(t *Table) { s.table, s.Unsettled = t, false }
+
+// Forget has s not shared any more. Clients that have it keep it.
+func (s *Statement) Forget() {
+	if s.table.byBody[s.body] == s {
+		delete(s.table.byBody, s.body)
+	}
+}
 
 // Retain adds a reference.
 func (s *Statement) Retain() { s.refs++ }
@@ -90,7 +111,7 @@ type Table struct {
 	oldest int
 
 	root     *Table            // which numbers the statements
-	key      string            // of a variant
+	key, now string            // of a variant, see Under
 	variants map[string]*Table // the root's: for sessions with other settings
 }
 
@@ -106,7 +127,15 @@ func NewTable() *Table {
 
 // Variant returns the table of statements that are parsed under settings other than the baseline's, which key tells apart;
 // that for the empty one is t itself. Their names differ from those in t.
-func (t *Table) Variant(key string) *Table {
+func (t *Table) Variant(key string) *Table { return t.Under(key, key) }
+
+// Under returns the table of statements that are parsed under some settings and used under others, which they may come to mean
+// when Postgres has to look at them again. Both are names with values, each with a zero byte behind it.
+func (t *Table) Under(parse, now string) *Table {
+	key := now
+	if parse != now {
+		key = parse + "\x00" + now
+	}
 	if key == "" {
 		return t
 	}
@@ -119,7 +148,7 @@ func (t *Table) Variant(key string) *Table {
 	if len(t.variants) >= maxVariants {
 		maps.DeleteFunc(t.variants, func(_ string, v *Table) bool { return v.Idle() })
 	}
-	v := &Table{byBody: make(map[string]*Statement), root: t, key: key}
+	v := &Table{byBody: make(map[string]*Statement), root: t, key: parse, now: now}
 	t.variants[key] = v
 	return v
 }
@@ -168,13 +197,6 @@ func (t *Table) Age() {
 	clear(t.byBody)
 	for _, v := range t.variants {
 		v.Age()
-	}
-}
-
-// Forget has s not shared any more. Clients that have it keep it.
-func (t *Table) Forget(s *Statement) {
-	if t.byBody[s.body] == s {
-		delete(t.byBody, s.body)
 	}
 }
 

@@ -74,6 +74,7 @@ type doubt struct {
 	listens  bool     // what it listens to may change in the transaction
 	more     bool     // and something else
 	identity bool     // it may have become another user
+	parsed   bool     // statements have been parsed, under settings that are not known
 	prepared bool     // it may have prepared statements by name, or dropped some
 	mixed    bool     // and that under other settings than those that it is known to have
 
@@ -91,6 +92,7 @@ type doubt struct {
 	retried bool              // they have been tried again for the message that waits
 
 	answer   answer // to the question under way
+	failures int    // questions in a row that have failed
 	surprise *Surprise
 }
 
@@ -100,11 +102,13 @@ type answer struct {
 	channels   []string
 	statements []statement // that it has prepared by name
 	keeps      string      // why the session must keep its backend; empty: it need not
+	timeout    *string     // statement_timeout, where it was taken off for the question
 	brief      bool        // only of channels
 	failed     bool
 
 	// The question: what it was about.
 	scope     scope
+	behind    bool // code may have run
 	announced bool
 	suspects  []uint64
 }
@@ -177,9 +181,9 @@ func (m *Machine) question(toBackend *Out) {
 	}
 	d := m.doubt
 	names, sc := m.about()
-	d.answer = answer{scope: sc, brief: m.brief(), announced: d.announced, suspects: d.suspects}
+	d.answer = answer{scope: sc, brief: m.brief(), behind: m.behind, announced: d.announced, suspects: d.suspects}
 	d.suspects, d.listens, d.more = nil, false, false
-	m.await = m.pin == "" || m.backend.unasked
+	m.await = m.pin == "" || m.backend.unasked || d.failures > 0
 	m.ask, m.behind, m.sampled, m.asking = false, false, false, true
 	m.p.Counters.Questions++
 	if d.answer.brief {
@@ -187,6 +191,9 @@ func (m *Machine) question(toBackend *Out) {
 		return
 	}
 	b := toBackend.own()
+	if d.failures > 0 {
+		b = m.appendCalm(b)
+	}
 	if !m.backend.asked {
 		b = appendClose(b, askName) // should an earlier question have failed
 		m.push(entry{kind: wire.Close, do: question})
@@ -231,7 +238,17 @@ func (m *Machine) row(body []byte, whole bool) {
 		return
 	}
 	name, value, usual := *fields[1], fields[2], fields[3]
+	if name == "statement_timeout" && a.timeout != nil {
+		value = a.timeout
+	}
 	switch {
+	case *fields[0] == "t":
+		if value == nil {
+			a.failed = true
+			return
+		}
+		was, ok := milliseconds(*value)
+		a.timeout, a.failed = &was, a.failed || !ok
 	case *fields[0] == "k":
 		a.keeps = name
 	case *fields[0] == "l":
@@ -254,19 +271,23 @@ func (m *Machine) answered() {
 	a := d.answer
 	d.answer = answer{}
 	m.asking = false
-	switch {
-	case m.q.len() > 0 && m.ask:
-		d.more = true
-		return
-	case a.failed:
-		m.Pin(PinOpaque)
-		d.more = true
-		m.ask = true // behind the next transaction; till then, and for good if that fails too, the backend stays
-		m.p.Counters.QuestionsFailed++
+	if a.failed || m.q.len() > 0 && m.ask {
+		d.more, m.behind = true, m.behind || a.behind
+		d.suspects = append(a.suspects, d.suspects...)
+		if a.failed {
+			m.failed(&a)
+		}
 		return
 	}
-	m.notAsked(&a)
-	m.tell(&a)
+	d.failures = 0
+	m.conclude(&a)
+}
+
+// conclude takes the answer for what the session holds.
+func (m *Machine) conclude(a *answer) {
+	d := m.doubt
+	m.notAsked(a)
+	m.tell(a)
 	listens := a.scope.objects && m.hears(a.channels)
 	if d.prepared && a.scope.prepared {
 		m.learn(a.statements)
@@ -296,6 +317,7 @@ func (m *Machine) answered() {
 		m.state, m.proven = state, false
 	}
 	m.backend.state = m.state
+	m.settleNames()
 	m.settleReports()
 }
 

@@ -184,9 +184,11 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend, toClient *O
 			m.mayListen(sessionstate.Set)
 			m.ask = true
 		}
-		if own {
+		switch {
+		case own && do == question && m.askAgain(toBackend):
+		case own:
 			m.goOn(toClient)
-		} else {
+		default:
 			drop = m.endTransaction(toBackend, toClient)
 		}
 	}
@@ -207,7 +209,7 @@ func (m *Machine) endTransaction(toBackend, toClient *Out) (drop bool) {
 		return m.gone
 	}
 	if m.backend.application != m.application && !m.raw {
-		m.set(toBackend, nil, true) // it was reset
+		m.set(toBackend, nil, true, carry) // it was reset
 	}
 	drop = m.holdReady()
 	if m.ask && !m.unread && !m.raw {
@@ -250,6 +252,9 @@ func (m *Machine) errorResponse(head *entry, msg []byte, toBackend, toClient *Ou
 	if head.do == question {
 		m.doubt.answer.failed = true
 		m.backend.asked = false // some of its statements may be missing
+	}
+	if head.do == calming {
+		m.backend.tainted = true
 	}
 	if !head.do.own() {
 		m.countError(f.code)
@@ -317,7 +322,7 @@ func (m *Machine) skip() {
 		n++
 	}
 	m.skipping = n == m.q.len()
-	if m.q.head().do != attempt { // what others return is still to come
+	if do := m.q.head().do; do != attempt && do != calming { // what others return is still to come
 		m.await = false
 	}
 	for i := n - 1; i > 0; i-- { // in reverse: what was done last is undone first

@@ -259,17 +259,6 @@ func TestPinsOfTheLastCheckEndUnderHint(t *testing.T) {
 	r.wantSurprise(true, "app.who")
 }
 
-func TestFailedQuestionBehindCodeKeepsTheBackend(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, Params{Behind: behind(Strict, setsWho)}).attach()
-	r.runs("select login()", questionWords)
-	r.answer("", "", closed, parsed, bound, &pgproto3.ErrorResponse{Severity: "ERROR", Code: "57014"}, idle)
-	r.wantPinned(PinOpaque)
-	r.runs("begin; commit", questionWords)
-	r.answer("", "", held(true, whoIs("a"))...)
-	r.wantPinned("")
-}
-
 func TestClientThatIsGoneBehindCodeLeavesADoubtfulBackend(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Params{Behind: behind(Strict, setsWho)}).attach()

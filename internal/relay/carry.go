@@ -65,12 +65,12 @@ func (m *Machine) Carry(toBackend *Out) {
 	changes := sessionstate.Changes(b.state, m.state)
 	switch {
 	case len(changes) == 0:
-		m.set(toBackend, nil, b.application != m.application)
+		m.set(toBackend, nil, b.application != m.application, carry)
 	case m.mayLead(changes):
-		m.set(toBackend, nil, b.application != m.application)
+		m.set(toBackend, nil, b.application != m.application, carry)
 		m.lead(toBackend, changes)
 	default:
-		m.set(toBackend, changes, b.application != m.application)
+		m.set(toBackend, changes, b.application != m.application, carry)
 		m.await, m.proven = true, true // or the session is over
 	}
 	b.state = m.state
@@ -124,38 +124,45 @@ func (m *Machine) Announce(application string, toBackend *Out) {
 }
 
 // Calm takes timeouts that the session has set off a backend that is to be given back, where they would act on others. It
-// reports whether there are any: then FromClient waits, and m is Free when that is done.
+// reports whether there are any: then FromClient waits, and m is Free when that is done. Should a timeout strike that itself, the
+// backend is Worn.
 func (m *Machine) Calm(toBackend *Out) bool {
 	calm := m.backend.state.WithoutTimeouts()
 	if m.raw || calm.Equal(m.backend.state) {
 		return false
 	}
-	m.set(toBackend, sessionstate.Changes(m.backend.state, calm), false)
+	m.set(toBackend, sessionstate.Changes(m.backend.state, calm), false, calming)
 	m.backend.state = calm
 	m.await = true
 	return true
 }
 
 // set injects the changes, and that of the application_name, in a transaction of their own.
-func (m *Machine) set(toBackend *Out, changes []sessionstate.Change, application bool) {
+func (m *Machine) set(toBackend *Out, changes []sessionstate.Change, application bool, do action) {
 	if len(changes) == 0 && !application {
 		return
 	}
-	b := m.appendChanges(toBackend.own(), changes, carry)
-	if application {
+	b := m.appendSetter(toBackend.own(), do)
+	if application { // in front of timeouts
 		name := "application_name"
-		b = m.appendOwnRun(b, setName, carry, &name, &m.application)
+		b = m.appendOwnRun(b, setName, do, &name, &m.application)
 		m.backend.application = m.application
 	}
-	toBackend.set(m.appendCarrySync(b))
+	toBackend.set(m.appendCarrySync(m.appendChanges(b, changes, do)))
+}
+
+// appendSetter injects what changes need, if it is not there.
+func (m *Machine) appendSetter(b []byte, do action) []byte {
+	if m.backend.settable {
+		return b
+	}
+	m.backend.settable = true
+	return m.appendOwnParse(b, setName, setText, setTypes, do)
 }
 
 // appendChanges injects the changes, and what they need.
 func (m *Machine) appendChanges(b []byte, changes []sessionstate.Change, do action) []byte {
-	if !m.backend.settable {
-		m.backend.settable = true
-		b = m.appendOwnParse(b, setName, setText, setTypes, do)
-	}
+	b = m.appendSetter(b, do)
 	for i := range changes {
 		value := &changes[i].Value
 		if changes[i].Reset {

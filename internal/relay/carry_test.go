@@ -149,23 +149,6 @@ func TestNobodyBecomesAnotherUserBeforePostgresAgrees(t *testing.T) {
 	}
 }
 
-func TestFailedQuestionKeepsTheBackendAndIsAskedAgain(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, Params{}).attach()
-	r.client("Q:set statement_timeout = 1", "", query("set statement_timeout = 1"))
-	r.answer(questionWords, "C Z:I", done, idle)
-	cancelled := &pgproto3.ErrorResponse{Severity: "ERROR", Code: "57014"}
-	r.answer("", "", closed, parsed, bound, cancelled, idle)
-	r.wantPinned("set")
-	if !r.m.Free() {
-		t.Error("not free")
-	}
-	r.client("Q:select 1", "", query("select 1"))
-	r.answer(questionWords, "C Z:I", done, idle)
-	r.answer("", "", held(true, noRole)...)
-	r.wantPinned("")
-}
-
 func TestQuestionWaitsForTheRestOfAMessage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Params{}).attach()
@@ -254,6 +237,25 @@ func TestTimeoutsAreTakenOffBeforeTheBackendIsGivenBack(t *testing.T) {
 	r.carry("B:sluice_set E S")
 	r.answer("", "", bound, row, done, idle)
 	r.client("Q:select 1", "")
+}
+
+func TestTimeoutThatCannotBeTakenOffEndsTheBackendOnly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.sets(true, "set statement_timeout = 1", noRole, [4]string{"s", "statement_timeout", "1", "0"})
+	var b Out
+	r.m.Calm(&b)
+	if next := r.client("", "", query("select 1")); next != Blocked {
+		t.Fatalf("next = %d, want Blocked", next)
+	}
+	r.answer("", "", cancelled)
+	if next := r.client("", ""); next != Blocked {
+		t.Fatalf("next = %d behind the error, want Blocked", next)
+	}
+	r.answer("", "", idle)
+	if !r.m.Free() || r.m.Calm(&b) || !r.backend.Worn() {
+		t.Errorf("free = %t, worn = %t", r.m.Free(), r.backend.Worn())
+	}
 }
 
 func TestRawSessionSeesNoStatementsOfSluices(t *testing.T) {

@@ -170,13 +170,15 @@ func TestListenThatIsRolledBackIsNoWish(t *testing.T) {
 	}
 }
 
-func TestQuestionThatFailsReleasesReadyForQuery(t *testing.T) {
+func TestReadyForQueryWaitsForTheQuestionThatIsAskedAgain(t *testing.T) {
 	t.Parallel()
 	r := newListener(t)
 	r.client("Q:listen a", "", query("listen a"))
 	r.answer(channelsWords, "C", done, idle)
-	r.answer("", "Z:I", errSyntax, idle)
+	r.answer(calmWords, "", errSyntax, idle)
 	r.wantPinned("listen")
+	r.answer("", "Z:I", calmed("0")...)
+	r.wantPinned("")
 }
 
 func TestNotificationsOfOthersWaitForTheTransaction(t *testing.T) {

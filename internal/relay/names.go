@@ -49,8 +49,7 @@ func (m *Machine) parse(c *call) (Next, error) {
 	}
 	if m.unsettled() || signals&(sessionstate.Clock|sessionstate.MaybeClock) != 0 {
 		st.Release()
-		st = m.table().Private(string(rest))
-		st.Signals, st.Scanned = uint32(signals), true
+		st = m.private(rest, signals)
 	}
 	if m.own {
 		return m.parseOwn(c, as, st), nil
@@ -327,7 +326,7 @@ func (m *Machine) use(c *call, name, values []byte) (as string, same bool) {
 		return m.useUnknown(toBackend, name)
 	}
 	m.account(c, st, values)
-	if len(name) == 0 && (m.backend.Unnamed == st || !*m.p.PlanUnnamed || !m.backend.Use(st)) {
+	if len(name) == 0 && (m.backend.Unnamed == st || (!*m.p.PlanUnnamed || !m.backend.Use(st)) && m.stepsTo(st) == nil) {
 		if m.backend.Unnamed != st {
 			m.p.Counters.BackendParses++
 			toBackend.set(appendParse(toBackend.own(), "", st.Body()))
@@ -343,11 +342,9 @@ func (m *Machine) use(c *call, name, values []byte) (as string, same bool) {
 		return st.Name, false
 	}
 	if m.unsettled() { // as above
-		st = m.table().Private(st.Body())
-		st.Signals, st.Scanned = m.names.Lookup(name).Signals, true
-		m.names.Swap(string(name), st).Release()
+		st = m.stopgap(string(name), st)
 	}
-	m.prepare(toBackend, st, entry{kind: wire.Parse, do: swallow, stmt: st})
+	m.prepareAsOf(toBackend, st, entry{kind: wire.Parse, do: swallow, stmt: st})
 	return st.Name, false
 }
 

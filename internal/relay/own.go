@@ -102,14 +102,14 @@ func (m *Machine) appendCloseShared(b []byte) []byte {
 	return b
 }
 
-// atHome returns what the client's name means, as a statement that is parsed with the settings that the session has now.
+// atHome returns what the client's name means, as a statement that serves a session with the settings of now.
 func (m *Machine) atHome(name string) *prepared.Statement {
-	st, table := m.names.Lookup([]byte(name)), m.table()
+	st := m.names.Lookup([]byte(name))
 	switch {
 	case m.unsettled():
-		m.adopt(name, st, table.Private(st.Body()))
-	case !st.In(table):
-		m.adopt(name, st, m.interned(table, st))
+		m.adopt(name, st, m.table().Private(st.Body()))
+	case !st.UsedUnder(m.state.Parse()):
+		m.adopt(name, st, m.reparsed(st))
 	}
 	return m.names.Lookup([]byte(name))
 }
@@ -127,6 +127,11 @@ func (m *Machine) appendOwnStatement(b []byte, name string, st *prepared.Stateme
 		do = attempt
 	}
 	m.p.Counters.BackendParses++
+	steps := m.stepsTo(st)
+	if steps != nil && (solo || name != "") {
+		m.backend.Unnamed = nil
+		b = m.appendStepsTo(b, steps, do)
+	}
 	if st.SQL {
 		b = m.appendOwnParse(b, "", st.Query(), "\x00\x00", do)
 		m.backend.Unnamed = nil
@@ -144,8 +149,11 @@ func (m *Machine) appendOwnStatement(b []byte, name string, st *prepared.Stateme
 	}
 	st.Retain()
 	m.backend.Own.Swap(name, st).Release()
-	if solo {
+	switch {
+	case solo:
 		b = m.appendCarrySync(b)
+	case steps != nil && name != "":
+		b = m.appendStepsBack(b, st, do)
 	}
 	return b
 }

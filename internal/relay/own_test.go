@@ -321,7 +321,7 @@ func TestQuestionThatCannotBeUnderstoodIsAFailure(t *testing.T) {
 		r := newRig(t, Params{}).attach()
 		r.client("Q:deallocate p", "", query("deallocate p"))
 		r.answer(questionWords, "C Z:I", command("DEALLOCATE"), idle)
-		r.unseen(held(true, row)...)
+		r.answer("P: B: E "+againWords, "", held(true, row)...)
 		r.wantPinned("deallocate")
 	}
 }

@@ -19,13 +19,14 @@ const (
 	stale                   // the backend was asked for a statement that is not there, in place of one whose result has changed
 	duplicate               // the backend was asked for a statement that is not there, to make it fail
 	marker                  // nothing: CopyDone or CopyFail was sent here, for a COPY that may be under way
+	calming                 // Sluice takes timeouts off the backend; with an error it is of no use any more
 	tuning                  // carry, up to whose end the backend may listen to what others listen to
 	marking                 // carry, the mark of a hand-over: see Mark
 	lead                    // carry, with the client's messages behind it in the same breath: see Machine.lead
 )
 
 // own reports whether the reply is for Sluice alone, notices and settings included.
-func (a action) own() bool { return a == carry || a == attempt || a == question || a >= tuning }
+func (a action) own() bool { return a == carry || a == attempt || a == question || a >= calming }
 
 // vital reports whether the session ends if this fails.
 func (a action) vital() bool { return a == carry || a >= tuning }

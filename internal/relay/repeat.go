@@ -150,6 +150,6 @@ func (m *Machine) parsedAnew(st *prepared.Statement) *prepared.Statement {
 func (m *Machine) outdated(st *prepared.Statement) {
 	m.change = max(m.change, ChangedSchema)
 	m.backend.Spoil(st)
-	m.table().Forget(st)
+	st.Forget()
 	st.Changed = true
 }

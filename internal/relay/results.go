@@ -25,7 +25,7 @@ func (m *Machine) stillSame(c *call, st *prepared.Statement, name []byte, failin
 	if m.unsettled() {
 		return More // it is parsed under other settings, for this client alone
 	}
-	m.prepare(c.toBackend, st, entry{kind: wire.Parse, do: swallow, stmt: st})
+	m.prepareAsOf(c.toBackend, st, entry{kind: wire.Parse, do: swallow, stmt: st})
 	b := appendDescribe(c.toBackend.own(), st.Name)
 	m.push(entry{kind: wire.Describe, do: compare, stmt: st})
 	c.toBackend.set(wire.AppendHeader(b, wire.Flush, 0))
@@ -40,18 +40,6 @@ func (m *Machine) refuseChanged(c *call, failing entry) Next {
 	m.describeMissing(c.toBackend)
 	m.push(failing)
 	return proceed
-}
-
-// rehome has a statement that this backend has to prepare anew, under other settings than it was parsed under, shared only
-// with who has these settings too. It returns the statement, nil if the client has none of that name.
-func (m *Machine) rehome(name []byte) *prepared.Statement {
-	st, table := m.names.Lookup(name), m.table()
-	if st == nil || m.unsettled() || st.In(table) || m.backend.Use(st) || len(name) == 0 && m.backend.Unnamed == st {
-		return st
-	}
-	again := m.interned(table, st)
-	m.adopt(string(name), st, again)
-	return again
 }
 
 // interned returns the statement of the table that is st's text and, as far as is known, returns the same, with a reference.
@@ -77,7 +65,7 @@ func (m *Machine) returns(head *entry, body []byte) {
 		st.Result = result
 	case st.Result != result:
 		st.Changed = st.Changed || head.do == compare || head.do == attempt
-		m.table().Forget(st)
+		st.Forget()
 		m.change = max(m.change, ChangedSchema)
 	}
 }

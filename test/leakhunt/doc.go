@@ -7,8 +7,8 @@
 // crossed from another is recognised. What was multiplexed is printed with each run (report.go): a run in which sessions
 // are mostly pinned fails.
 //
-// Differences that are known, and kept out of it: a statement whose text Postgres folds when it parses it, such as a
-// literal of a timestamp, is folded under the settings of when it is run; an application_name that is set to nothing is
+// Differences that are known, and kept out of it: a literal that Postgres folds when it parses, such as a timestamp's, keeps
+// its meaning, but Postgres folds it anew whenever somebody makes a schema; an application_name that is set to nothing is
 // that of the client's start, and one that is reset where the session is pinned to its end is nothing; temp_buffers
 // cannot be set on a backend that has had temporary tables of anybody; the source of a setting is not kept where its
 // value is the default; a custom setting once defined is empty instead of NULL after RESET; the schema pg_temp may be

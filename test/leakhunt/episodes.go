@@ -83,7 +83,7 @@ func (c *client) episode() error {
 		(*client).reads, (*client).reads, (*client).reads, (*client).sets, (*client).sets, (*client).sets, (*client).setsInTransaction,
 		(*client).setsInTransaction, (*client).resets, (*client).fails, (*client).becomes, (*client).doesBlock, (*client).usesStatements,
 		(*client).usesStatements, (*client).isCancelled, (*client).makesTemporary, (*client).locks, (*client).holdsCursor,
-		(*client).drawsNumbers, (*client).isStubborn,
+		(*client).drawsNumbers, (*client).isStubborn, (*client).keepsLetters,
 	}
 	return kinds[c.rng.IntN(len(kinds))](c)
 }
@@ -175,6 +175,35 @@ func (c *client) usesStatements() error {
 		if err := c.run(runs(name), "runs "+name); err != nil {
 			return err
 		}
+	}
+	return c.look()
+}
+
+// keepsLetters prepares a statement whose letters are read as settings say, and runs it under others. (What Postgres makes of a
+// timestamp is not as certain: anybody who makes a schema, and be it for temporary objects, has it look at all texts again.)
+func (c *client) keepsLetters() error {
+	const name = "letters"
+	reading := func() string {
+		return pick(c, "SET standard_conforming_strings = off", "RESET standard_conforming_strings", "SET client_encoding = 'LATIN1'", "SET client_encoding = 'UTF8'",
+			"SET backslash_quote = on", "BEGIN; SET standard_conforming_strings = off; COMMIT", "BEGIN; SET standard_conforming_strings = off; ROLLBACK", "SELECT 1")
+	}
+	sql := pick(c, `SELECT 'a\\b', 'a\tb'`, "SELECT octet_length('caf\xc3\xa9'), 'caf\xc3\xa9'")
+	if err := c.tx(reading()); err != nil {
+		return err
+	}
+	if err := c.run(prepares(name, sql), "prepares "+sql); err != nil {
+		return err
+	}
+	for range 1 + c.rng.IntN(4) {
+		if err := c.tx(reading()); err != nil {
+			return err
+		}
+		if err := c.run(runs(name), "runs "+sql); err != nil {
+			return err
+		}
+	}
+	if err := c.run(forgets(name), "closes "+name); err != nil {
+		return err
 	}
 	return c.look()
 }
