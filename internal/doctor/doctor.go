@@ -83,6 +83,11 @@ func (s *subject) examine(ctx context.Context, more []string) {
 	for _, role := range roles[:min(len(roles), maxRoles)] {
 		s.role(ctx, role)
 	}
+	if len(roles) == 0 {
+		b := &Block{Subject: s.title("roles")}
+		b.warn("name those that clients use with --role", "no login was tried: neither roles nor a users file names a role")
+		s.block(b)
+	}
 	if rest := len(roles) - maxRoles; rest > 0 {
 		b := &Block{Subject: s.title("further roles")}
 		b.warn("name them with --role", "%d more roles were not looked at", rest)
@@ -95,6 +100,7 @@ func (s *subject) roles(more []string) (names []string) {
 	for _, r := range s.t.Roles {
 		names = append(names, r.Name)
 	}
+	names = append(names, s.t.Auth.JWT.Roles...)
 	if s.t.URLLogin {
 		names = append(names, s.t.Service.Role)
 	}

@@ -35,9 +35,13 @@ func (s *subject) explain(b *Block, l login, err error) {
 	case err == nil:
 		b.ok("PostgreSQL lets Sluice in as %q, with %s", l.role, l.source)
 	case errors.Is(err, auth.ErrTrialFits):
-		b.ok("PostgreSQL asks for SCRAM-SHA-256, and its verifier of %q is that of %s: with the password, clients get in", l.role, l.source)
+		in := "clients get in"
+		if !s.asked {
+			in += ", if the database exists and lets it" // Postgres looks only behind the proof
+		}
+		b.ok("PostgreSQL asks for SCRAM-SHA-256, and its verifier of %q is that of %s: with the password, %s", l.role, l.source, in)
 	case errors.Is(err, auth.ErrVerifierMismatch):
-		f := b.add(Problem, "PostgreSQL stores another SCRAM verifier of %q than %s, or none", l.role, l.source)
+		f := b.add(Problem, "PostgreSQL stores another SCRAM verifier of %q than %s, or none%s", l.role, l.source, s.orNoRole())
 		f.Advice = "set the same in both: copy what PostgreSQL has, or ALTER ROLE … PASSWORD with the verifier that Sluice has"
 		f.SQL = []string{"SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = " + literal(l.role) + ";"}
 	case isNone:
@@ -85,7 +89,7 @@ func (s *subject) explainRefusal(b *Block, l login, code, routine, message strin
 		f.Advice = "PostgreSQL stores no password of it:"
 		f.SQL = []string{"ALTER ROLE " + identifier(l.role) + " PASSWORD '…';"}
 	case code == "28P01":
-		f.Advice = "set the password of PostgreSQL in " + l.source + ", and look at the role's VALID UNTIL"
+		f.Advice = "set the password of PostgreSQL in " + l.source + ", and look at the role's VALID UNTIL" + s.orNoRole()
 	case code == "28000" && routine == "ClientAuthentication":
 		f.Advice = fmt.Sprintf("pg_hba.conf refuses Sluice's address: add a line such as \"host %s %s ADDRESS scram-sha-256\" (hostssl over TLS) and reload; if it asks for a certificate, set backend.cert_file",
 			hbaName(l.database), hbaName(l.role))
@@ -103,6 +107,14 @@ func (s *subject) explainRefusal(b *Block, l login, code, routine, message strin
 		f.Advice = "let it take connections:"
 		f.SQL = []string{"ALTER DATABASE " + identifier(l.database) + " ALLOW_CONNECTIONS true;"}
 	}
+}
+
+// orNoRole returns what a wrong password may be, too: Postgres does not tell it from a role that it does not have.
+func (s *subject) orNoRole() string {
+	if s.asked {
+		return ""
+	}
+	return ", or there is no such role"
 }
 
 // cause returns the text of an error of a login, without what the subject says already.

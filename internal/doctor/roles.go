@@ -51,7 +51,7 @@ func (r *roleView) source() string {
 		}
 	}
 	if r.t.URLLogin {
-		return "pg_authid, or the database URL"
+		return "the database URL (or pg_authid)"
 	}
 	return "auth.query"
 }

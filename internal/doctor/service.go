@@ -20,19 +20,27 @@ func (s *subject) service(ctx context.Context, roles []string) {
 		return
 	}
 	if _, err := s.site.Ask(ctx, "SELECT 1"); err != nil {
-		s.explain(b, login{role: own.Role, database: own.Database, source: "service.password"}, err)
+		s.explain(b, login{role: own.Role, database: own.Database, source: s.ownSource()}, err)
 		return
 	}
 	s.asked = true
-	b.ok("PostgreSQL lets Sluice in as %q, to database %q, with service.password", own.Role, own.Database)
+	b.ok("PostgreSQL lets Sluice in as %q, to database %q, with %s", own.Role, own.Database, s.ownSource())
 	if r, err := s.catalog.role(ctx, own.Role); err == nil && r.super {
-		b.warn("use a role of its own, which may only run auth.query", "%q is a superuser: who gets hold of service.password owns the cluster", own.Role)
+		b.warn("use a role of its own, which may only run auth.query", "%q is a superuser: who gets hold of %s owns the cluster", own.Role, s.ownSource())
 	}
 	s.lookups(ctx, b, roles)
 	if s.t.MaxBackends.Auto {
 		s.room(ctx, b)
 	}
 	s.code(ctx, b, roles)
+}
+
+// ownSource names where the password of the service login is from.
+func (s *subject) ownSource() string {
+	if s.t.URLLogin {
+		return "the database URL"
+	}
+	return "service.password"
 }
 
 // lookups looks at whether secrets can be looked up in Postgres.

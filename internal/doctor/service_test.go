@@ -67,6 +67,17 @@ func withQueryOf(sql string) string {
 }
 
 // The statements that are printed make well what they are printed for.
+func TestWithoutRolesItIsSaidThatNoneWasTried(t *testing.T) {
+	t.Parallel()
+	pg := sick(t, nil)
+	r, _ := examined(t, configuration(t, pg, "", withQuery, ""))
+	wantFinding(t, r, ": roles", `^warning: no login was tried.*--role`)
+	r, text := examined(t, configuration(t, pg, "", withQuery, ""), "good")
+	if strings.Contains(text, "no login was tried") || r.Count(Warning) == 0 {
+		t.Errorf("one was tried:\n%s", text)
+	}
+}
+
 func TestPrintedSQLMends(t *testing.T) {
 	t.Parallel()
 	pg := throwawaypg.MustStart(t, throwawaypg.Options{Settings: map[string]string{"max_connections": "60"}})
