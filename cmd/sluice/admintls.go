@@ -16,7 +16,7 @@ func adminCertificate(c config.Admin) (*tlsconf.Certificate, error) {
 	}
 	cert, err := tlsconf.NewCertificate(tlsconf.KeyPair{CertFile: c.CertFile, KeyFile: c.KeyFile})
 	if err != nil {
-		return nil, fmt.Errorf("admin.cert_file: %w", err)
+		return nil, fmt.Errorf("admin: %w", err)
 	}
 	return cert, nil
 }
@@ -27,7 +27,7 @@ func (d *daemon) reloadAdminCertificate(before, after config.Admin) error {
 		return nil
 	}
 	if err := d.adminCert.Reload(); err != nil {
-		return fmt.Errorf("admin.cert_file: %w", err)
+		return fmt.Errorf("admin: %w", err)
 	}
 	return nil
 }

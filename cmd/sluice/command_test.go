@@ -330,7 +330,7 @@ func TestCheckPrintsEveryProblemWithItsLineAndKey(t *testing.T) {
 			"sluice.yaml": "tls: {cert_file: none.crt, key_file: none.key}\nadmin: {cert_file: no.crt, key_file: no.key}\n" +
 				"tenants:\n  - auth: {users_file: users.txt}\n",
 			"users.txt": "app secret\n",
-		}, 2, []string{"FILE: tls: ", "FILE: tenants[0].auth.users_file: ", "FILE: admin.cert_file: "}},
+		}, 2, []string{"FILE: tls: cert_file: ", "FILE: tenants[0].auth.users_file: ", "FILE: admin: cert_file: "}},
 		{"no file", nil, 2, []string{"FILE: read: "}},
 	}
 	for _, c := range cases {

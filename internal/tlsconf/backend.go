@@ -100,7 +100,7 @@ func (p BackendParams) load(hosts []string) (*material, error) {
 	if p.Verifies() && p.CAFile != "" {
 		var err error
 		authorities, _, err = files.authorities(p.CAFile)
-		problems = append(problems, err)
+		problems = append(problems, under("ca_file", err))
 	}
 	if p.CertFile != "" {
 		cert, err := files.keyPair(KeyPair{CertFile: p.CertFile, KeyFile: p.KeyFile})

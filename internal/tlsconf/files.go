@@ -62,15 +62,15 @@ func (r *reader) keyPairs(pairs []KeyPair) ([]tls.Certificate, error) {
 func (r *reader) keyPair(pair KeyPair) (tls.Certificate, error) {
 	certPEM, err := r.read(pair.CertFile)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("read certificate: %w", err)
+		return tls.Certificate{}, fmt.Errorf("cert_file: %w", err)
 	}
 	keyPEM, err := r.read(pair.KeyFile)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("read private key: %w", err)
+		return tls.Certificate{}, fmt.Errorf("key_file: %w", err)
 	}
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("certificate %s with private key %s: %w", pair.CertFile, pair.KeyFile, err)
+		return tls.Certificate{}, fmt.Errorf("cert_file %s with key_file %s: %w", pair.CertFile, pair.KeyFile, err)
 	}
 	first := cert.Leaf // a chain ends with the first of its certificates
 	for _, c := range chainOf(cert) {
@@ -121,6 +121,14 @@ func parseAuthorities(data []byte) ([]*x509.Certificate, error) {
 		return nil, errors.New("no certificate in it")
 	}
 	return certificates, nil
+}
+
+// under names the key of the file that err is about; nil stays nil.
+func under(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", key, err)
 }
 
 func (p KeyPair) validate() error {

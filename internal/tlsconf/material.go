@@ -42,11 +42,11 @@ func load(p ServerParams) (*material, error) {
 	var clientCAs, ownCAs *x509.CertPool
 	if p.ClientCert.asks() {
 		clientCAs, _, err = files.authorities(p.ClientCAFile)
-		problems = append(problems, err)
+		problems = append(problems, under("client_ca_file", err))
 	}
 	if p.CAFile != "" {
 		ownCAs, m.authorities, err = files.authorities(p.CAFile)
-		problems = append(problems, err)
+		problems = append(problems, under("ca_file", err))
 	}
 	base := Base()
 	base.MinVersion, err = p.MinVersion.number()

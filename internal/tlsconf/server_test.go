@@ -39,8 +39,8 @@ func TestNewServerNamesWhatIsWrong(t *testing.T) {
 		params ServerParams
 		want   []string
 	}{
-		{"missing certificate", ServerParams{CertFile: missing, KeyFile: good.KeyFile}, []string{"read certificate", missing}},
-		{"missing key", ServerParams{CertFile: good.CertFile, KeyFile: missing}, []string{"read private key", missing}},
+		{"missing certificate", ServerParams{CertFile: missing, KeyFile: good.KeyFile}, []string{"cert_file: open", missing}},
+		{"missing key", ServerParams{CertFile: good.CertFile, KeyFile: missing}, []string{"key_file: open", missing}},
 		{"folder", ServerParams{CertFile: folder, KeyFile: good.KeyFile}, []string{folder}},
 		{"garbage", ServerParams{CertFile: garbage, KeyFile: good.KeyFile}, []string{garbage}},
 		{"key of another", ServerParams{CertFile: good.CertFile, KeyFile: other.KeyFile}, []string{good.CertFile, other.KeyFile, "does not match"}},
@@ -51,14 +51,14 @@ func TestNewServerNamesWhatIsWrong(t *testing.T) {
 		{"empty pair", ServerParams{Certificates: []KeyPair{{}}}, []string{"certificate 1: neither"}},
 		{"version", ServerParams{MinVersion: "1.1"}, []string{"min_version", `"1.1"`}},
 		{"curve", ServerParams{Curves: []Curve{CurveP256, "P-224"}}, []string{"curves", `"P-224"`}},
-		{"missing authorities of ours", ServerParams{CertFile: good.CertFile, KeyFile: good.KeyFile, CAFile: missing}, []string{missing}},
+		{"missing authorities of ours", ServerParams{CertFile: good.CertFile, KeyFile: good.KeyFile, CAFile: missing}, []string{"ca_file: ", missing}},
 		{"a key for authorities of ours", ServerParams{CertFile: good.CertFile, KeyFile: good.KeyFile, CAFile: good.KeyFile}, []string{good.KeyFile, "no certificate"}},
 		{"client certificate rule", ServerParams{ClientCert: "maybe"}, []string{"client_cert", `"maybe"`}},
 		{"no authorities", ServerParams{CertFile: good.CertFile, KeyFile: good.KeyFile, ClientCert: ClientCertOptional},
 			[]string{"client_ca_file"}},
 		{"client certificates without tls", ServerParams{ClientCert: ClientCertRequired, ClientCAFile: ca.file(t)}, []string{"cert_file"}},
 		{"garbage authorities", ServerParams{CertFile: good.CertFile, KeyFile: good.KeyFile, ClientCert: ClientCertRequired, ClientCAFile: garbage},
-			[]string{garbage, "no certificate"}},
+			[]string{"client_ca_file: ", garbage, "no certificate"}},
 		{"one broken authority", ServerParams{CertFile: good.CertFile, KeyFile: good.KeyFile, ClientCert: ClientCertRequired, ClientCAFile: broken},
 			[]string{broken, "certificate 2"}},
 	}
