@@ -107,7 +107,7 @@ func (s *Server) change(next http.HandlerFunc) http.HandlerFunc {
 		}
 		want := s.token.Load()
 		if want == nil {
-			s.refuse(w, r, http.StatusForbidden, "no_token", "changes need a token: set admin.token in the configuration, or use admin.socket")
+			s.refuse(w, r, http.StatusForbidden, "no_token", "this needs a token: set admin.token in the configuration, or use admin.socket")
 			return
 		}
 		if s.knows(w, r, want) {
