@@ -84,6 +84,24 @@ func TestRightPasswordIsAdmittedOnBothPorts(t *testing.T) {
 	})
 }
 
+func TestALoginWithoutATenantLooksLikeAWrongPasswordButInTheLog(t *testing.T) {
+	bothPorts(t, func(t *testing.T, port string) {
+		h := newHarness(t, pgscript.Options{}, func(c *config.Config, tenant *config.Tenant) {
+			other := *tenant
+			other.Name = "other"
+			c.Tenants = append(c.Tenants, other)
+		})
+		for user, why := range map[string]string{"alice": "names none of the tenants", "alice.missing": `no tenant \"missing\"`} {
+			if got := refusal(t, h.connect(port), user, "app", "secret"); !strings.HasPrefix(got, "B: ErrorResponse FATAL 28P01") {
+				t.Errorf("%s: refused with %s", user, got)
+			}
+			if !strings.Contains(h.log.String(), why) {
+				t.Errorf("%s: the log does not say %s:\n%s", user, why, h.log)
+			}
+		}
+	})
+}
+
 func TestAddressDeniedByTheProcessHearsNothing(t *testing.T) {
 	bothPorts(t, func(t *testing.T, port string) {
 		h := newHarness(t, pgscript.Options{}, func(c *config.Config, _ *config.Tenant) {
