@@ -40,6 +40,9 @@ func (s Secret) Trial() Credential {
 	return Credential{c: &credential{trial: true, shown: &shownKeys{verifier: *s.s.verifier}}}
 }
 
+// Good returns the secrets that are valid now, the role's own first: two while its password changes.
+func (e Entry) Good() []Secret { return e.valid() }
+
 // Expired reports whether no secret is valid any more.
 func (e Entry) Expired() bool { return len(e.valid()) == 0 && !e.Secret.IsZero() }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/auth"
@@ -107,6 +108,14 @@ func (s *subject) roles(more []string) (names []string) {
 	if s.t.Auth.UsersFile != "" {
 		if users, err := auth.LoadUsers(s.t.Auth.UsersFile); err == nil { // Sites has read it
 			names = append(names, users.Roles()...)
+		}
+	}
+	if s.t.Auth.Method == config.AuthJWT {
+		names = append(names, s.t.Auth.JWT.Roles...)
+	}
+	for _, l := range s.cfg.IdentMaps {
+		if l.Map == s.t.Auth.Map && !strings.Contains(l.Role, firstGroup) {
+			names = append(names, l.Role)
 		}
 	}
 	names = append(names, more...)

@@ -71,10 +71,6 @@ func (r *roleView) logins(ctx context.Context) {
 		return
 	}
 	databases := r.databases(ctx)
-	shown := r.entry.Secret.Alone()
-	if r.method.Asks() {
-		shown = r.entry.Secret.Trial()
-	}
 	source := r.source()
 	if r.ownPassword() {
 		source = "roles[].backend.password"
@@ -82,9 +78,9 @@ func (r *roleView) logins(ctx context.Context) {
 	outcomes := &Block{}
 	var where [][]string // the databases of each outcome
 	for _, database := range databases[:min(len(databases), maxDatabases)] {
-		t := r.site.Target(r.name, database, shown)
+		t := r.site.Target(r.name, database, auth.Credential{})
 		one := &Block{}
-		r.explain(one, login{role: t.Role, database: t.Database, source: source, method: r.method, stored: r.stored}, r.try(ctx, t))
+		r.explain(one, login{role: t.Role, database: t.Database, source: source, method: r.method, stored: r.stored}, r.tryAll(ctx, database))
 		f := one.Findings[0]
 		i := slices.IndexFunc(outcomes.Findings, func(g Finding) bool { return g.Text == f.Text })
 		if i < 0 {
@@ -98,6 +94,41 @@ func (r *roleView) logins(ctx context.Context) {
 		f.Text = "database " + strings.Join(where[i], ", ") + ": " + f.Text
 		r.b.Findings = append(r.b.Findings, f)
 	}
+}
+
+// tryAll logs in with what the role's secrets suffice for, and returns what came of the first that fits: of two, while the
+// password changes, PostgreSQL knows one. Without any that fits it is what came of the first.
+func (r *roleView) tryAll(ctx context.Context, database string) (first error) {
+	for i, shown := range r.shown() {
+		err := r.try(ctx, r.site.Target(r.name, database, shown))
+		if err == nil || errors.Is(err, auth.ErrTrialFits) {
+			return err
+		}
+		if i == 0 {
+			first = err
+		}
+	}
+	return first
+}
+
+// shown returns what the role's secrets suffice for to log in to PostgreSQL with, the zero Credential if there is nothing.
+func (r *roleView) shown() (all []auth.Credential) {
+	if r.ownPassword() {
+		return []auth.Credential{{}}
+	}
+	for _, s := range r.secrets {
+		c := s.Alone()
+		if r.method.Asks() {
+			c = s.Trial()
+		}
+		if !c.IsZero() {
+			all = append(all, c)
+		}
+	}
+	if all == nil {
+		all = []auth.Credential{{}}
+	}
+	return all
 }
 
 // databases returns those to try, by the names that clients use, and says which the role cannot use at all.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"sluice/auth"
 	"sluice/internal/config"
@@ -29,8 +28,10 @@ type roleView struct {
 	b      *Block
 	method auth.Method
 	entry  auth.Entry
-	barred bool   // Sluice knows nothing that would let a client in
-	stored string // kind of the secret in Postgres; empty: not known
+	// secrets are those of the entry that count now: two while the password changes.
+	secrets []auth.Secret
+	barred  bool   // Sluice knows nothing that would let a client in
+	stored  string // kind of the secret in Postgres; empty: not known
 }
 
 // as returns the role that Sluice logs in as for it.
@@ -60,37 +61,54 @@ func (r *roleView) source() string {
 func (r *roleView) secret(ctx context.Context) {
 	var err error
 	r.entry, err = r.site.Secret(ctx, r.name)
+	r.secrets = r.entry.Good()
 	if !r.method.Asks() {
+		if len(r.secrets) == 0 { // who need not prove a secret may have one that has expired
+			r.secrets = []auth.Secret{r.entry.Secret}
+		}
 		if err != nil && !errors.Is(err, auth.ErrUnknownRole) {
 			r.barred = true
 			r.b.problem("see the service login", "what is stored of it cannot be looked up: %v", err)
 		}
 		return
 	}
+	refused := func(s auth.Secret) bool { return r.method.AsksFor(s) == "" }
 	r.barred = true
-	switch kind := r.entry.Secret.Kind(); {
+	switch {
 	case errors.Is(err, auth.ErrUnknownRole):
 		r.unknown()
 	case err != nil:
 		r.b.problem("see the service login", "its secret cannot be looked up: %v", err)
-	case kind == auth.KindNone:
+	case r.entry.Secret.IsZero():
 		f := r.b.add(Problem, "%s has no password of it: it cannot log in with one", r.source())
 		f.Advice, f.SQL = "set one:", []string{"ALTER ROLE " + identifier(r.name) + " PASSWORD '…';"}
 	case r.entry.Expired():
 		f := r.b.add(Problem, "its password has expired on %s: Sluice refuses it", day(r.entry.ValidUntil))
 		f.Advice, f.SQL = "set a new one, or:", []string{"ALTER ROLE " + identifier(r.name) + " VALID UNTIL 'infinity';"}
-	case r.method.AsksFor(r.entry.Secret) == "":
+	case !slices.ContainsFunc(r.secrets, func(s auth.Secret) bool { return !refused(s) }):
 		f := r.b.add(Problem, "%s has an md5 hash of it, and auth.method is scram-sha-256, which needs a verifier: every login is refused", r.source())
 		f.Advice = "set the password anew, or auth.method to auto; then copy the verifier if it is in a file:"
 		f.SQL = []string{"SET password_encryption = 'scram-sha-256';", "ALTER ROLE " + identifier(r.name) + " PASSWORD '…';"}
-	case kind == auth.KindMD5:
+	default:
 		r.barred = false
+		r.secrets = slices.DeleteFunc(r.secrets, refused)
+		r.kinds()
+	}
+}
+
+// kinds says what Sluice has of the role: two secrets while its password changes.
+func (r *roleView) kinds() {
+	if len(r.secrets) == 2 {
+		r.b.ok("%s has two secrets of it, which are both good: its password changes", r.source())
+	}
+	for _, s := range r.secrets {
+		if kind := s.Kind(); kind != auth.KindMD5 {
+			r.b.ok("%s has a %s of it", r.source(), kind)
+			continue
+		}
 		f := r.b.add(Warning, "%s has an md5 hash of it, which is as good as the password to who gets hold of it", r.source())
 		f.Advice = "set the password anew:"
 		f.SQL = []string{"SET password_encryption = 'scram-sha-256';", "ALTER ROLE " + identifier(r.name) + " PASSWORD '…';"}
-	default:
-		r.barred = false
-		r.b.ok("%s has a %s of it", r.source(), kind)
 	}
 }
 
@@ -117,6 +135,9 @@ func (r *roleView) listeners() {
 	for _, key := range r.site.Shut(r.cfg.Network, r.name) {
 		r.b.problem("list the networks that may connect", "%s is empty, which admits nobody", key)
 	}
+	if !r.admitted() {
+		return
+	}
 	usable := false
 	for _, l := range r.cfg.Listeners {
 		if len(l.Tenants) > 0 && !slices.Contains(l.Tenants, r.t.Name) || !r.uses(l.Mode) {
@@ -137,44 +158,6 @@ func (r *roleView) uses(mode config.Mode) bool {
 		if c.Name == r.name {
 			return len(c.Modes) == 0 || slices.Contains(c.Modes, mode)
 		}
-	}
-	return true
-}
-
-// listener says what one listener asks, and reports whether clients can log in there.
-func (r *roleView) listener(l *config.Listener) bool {
-	if r.barred {
-		return false
-	}
-	unix := strings.HasPrefix(l.Address, "/")
-	where := "listener " + l.Name + " (" + l.Address + ", " + string(l.Mode) + " mode)"
-	switch asked := r.method.AsksFor(r.entry.Secret); asked {
-	case auth.Trust:
-		r.b.warn("set auth.method to auto", "%s: lets in everybody who says to be %q (auth.method trust)", where, r.name)
-	case auth.Password:
-		if !l.Local() && !r.cfg.TLS.Enabled() {
-			r.b.problem("set tls.cert_file and tls.key_file, or auth.method to auto", "%s: asks for the password in clear, which needs TLS, and there is none", where)
-			return false
-		}
-		r.b.ok("%s: asks for the password", where)
-	case auth.Cert:
-		if unix || !r.cfg.TLS.Enabled() {
-			r.b.warn("use another listener, or another auth.method", "%s: nobody can log in, as certificates need TLS, which there is none of", where)
-			return false
-		}
-		r.b.ok("%s: wants a client certificate that stands for the role", where)
-	case auth.SocketUser:
-		if !unix {
-			r.b.warn("use a listener on a Unix socket, or another auth.method", "%s: nobody can log in, as auth.method peer needs a Unix socket", where)
-			return false
-		}
-		r.b.ok("%s: wants a client that runs as the user of that name", where)
-	case auth.MD5:
-		r.b.ok("%s: asks for the password by md5", where)
-	case auth.SCRAMSHA256:
-		r.b.ok("%s: asks for the password by SCRAM-SHA-256", where)
-	default:
-		r.b.ok("%s: asks for what auth.method %s needs", where, asked)
 	}
 	return true
 }

@@ -56,8 +56,8 @@ func (s *subject) lookups(ctx context.Context, b *Block, roles []string) {
 	message, denied := privilege(err)
 	refused, isRefused := errors.AsType[*auth.ServerError](err)
 	switch {
-	case err == nil && len(rows) > 0 && (len(rows) > 1 || len(rows[0]) < 2 || len(rows[0]) > 3):
-		b.problem("it must return one row: role, verifier and perhaps valid_until", "auth.query returns %s of %s for role %q", plural(len(rows), "row"), plural(len(rows[0]), "column"), probe)
+	case err == nil && len(rows) > 0 && (len(rows) > 2 || len(rows[0]) < 2 || len(rows[0]) > 3):
+		b.problem("it must return one row, or two while a password changes: role, verifier and perhaps valid_until", "auth.query returns %s of %s for role %q", plural(len(rows), "row"), plural(len(rows[0]), "column"), probe)
 	case err == nil:
 		b.ok("it may look secrets up")
 	case s.t.URLLogin && denied:
