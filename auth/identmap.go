@@ -84,12 +84,14 @@ func (l *identLine) allows(identity, role string) bool {
 	if l.expr == nil {
 		return l.identity == identity && l.role == role
 	}
-	groups := l.expr.FindStringSubmatch(identity)
+	at := l.expr.FindStringSubmatchIndex(identity)
 	switch {
-	case groups == nil:
+	case at == nil:
 		return false
-	case len(groups) == 1 || !strings.Contains(l.role, firstGroup):
+	case !strings.Contains(l.role, firstGroup):
 		return l.role == role
+	case at[2] < 0: // the first group takes no part in the match
+		return false
 	}
-	return strings.ReplaceAll(l.role, firstGroup, groups[1]) == role
+	return strings.ReplaceAll(l.role, firstGroup, identity[at[2]:at[3]]) == role
 }

@@ -17,7 +17,7 @@ func mustMap(t testing.TB, lines ...IdentLine) *IdentMap {
 func TestIdentMap(t *testing.T) {
 	t.Parallel()
 	people := mustMap(t, IdentLine{`/(.*)@example\.com`, `\1`}, IdentLine{"root@example.org", "admin"}, IdentLine{"root@example.org", "alice"},
-		IdentLine{`/ops-[0-9]+`, "operator"}, IdentLine{`/(?i)CASE-(x|xy)`, `p_\1_\1`}, IdentLine{`/(a)?b`, `\1`}, IdentLine{`/first|second`, "either"})
+		IdentLine{`/ops-[0-9]+`, "operator"}, IdentLine{`/(?i)CASE-(x|xy)`, `p_\1_\1`}, IdentLine{`/(a)?b`, `\1`}, IdentLine{`/first|second`, "either"}, IdentLine{`/(dev)?(-x)`, `\1admin`})
 	for _, tc := range []struct {
 		m              *IdentMap
 		identity, role string
@@ -48,6 +48,8 @@ func TestIdentMap(t *testing.T) {
 		{people, "first and more", "either", false}, // the alternatives are held together
 		{people, "or second", "either", false},
 		{people, `/ops-[0-9]+`, "operator", false},
+		{people, "dev-x", "devadmin", true},
+		{people, "-x", "admin", false}, // the group that the role refers to has matched nothing, which Postgres refuses
 	} {
 		if got := tc.m.Allows(tc.identity, tc.role); got != tc.want {
 			t.Errorf("%q as %q: %t, want %t", tc.identity, tc.role, got, tc.want)
