@@ -61,10 +61,11 @@ func (m *Machine) endBatch(toBackend *Out) {
 }
 
 // mayRepeat reports whether the head, which has failed because its statement returns something else now, begins a batch that can
-// be sent once more: nothing of it has been answered, and nothing has been sent behind it.
+// be sent once more: nothing of it has been answered, and nothing has been sent behind it. Under the client's own names none is kept;
+// what is there is an earlier one, perhaps of another session.
 func (m *Machine) mayRepeat(head *entry) bool {
 	b, n := &m.backend.batch, m.q.len()
-	if m.gone || len(b.msgs) == 0 || head.stmt != b.stmt || head.do != forward || m.q.last().kind != wire.Sync || m.pass > 0 {
+	if m.gone || m.own || len(b.msgs) == 0 || head.stmt != b.stmt || head.do != forward || m.q.last().kind != wire.Sync || m.pass > 0 {
 		return false
 	}
 	for i := range n {

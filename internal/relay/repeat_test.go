@@ -112,3 +112,17 @@ func TestWhatIsNotRepeated(t *testing.T) {
 		})
 	}
 }
+
+func TestBatchOfEarlierIsNotRepeatedInPlaceOfOneUnderOwnNames(t *testing.T) {
+	t.Parallel()
+	r := twice(t)
+	r.client("B:sluice_1 D: E S", "", bind("s"), describePortal, exec, syncMsg) // is kept
+	r.answer("", "2 T C Z:I", bound, rowOf1, done, idle)
+	r.client("P:s S Q:deallocate none", "", query("deallocate none"))
+	r.answer(questionWords, "E:26000 Z:I", parsed, idle, errNoStmt, idle)
+	r.answer("", "", held(true, byProtocol("s", "select * from t", "{}"))...)
+	values := bind("s")
+	values.Parameters = [][]byte{[]byte("other")}
+	r.client("B:s D: E S", "", values, describePortal, exec, syncMsg)
+	r.answer("", "E:0A000 Z:I", errOutdated, idle)
+}
