@@ -160,6 +160,7 @@ func (m *Machine) send(c *call, e entry) Next {
 func (m *Machine) push(e entry) {
 	m.q.push(e)
 	m.flushed = false
+	m.spoken = m.spoken && e.do.own()
 	switch {
 	case endsWithReady(e.kind):
 		m.open = false

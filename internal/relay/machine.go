@@ -152,6 +152,7 @@ type Machine struct {
 	open     bool // extended queries have been sent behind the last Sync: they may be in a transaction that is not committed
 	fresh    bool // nobody else has used the backend's sequences
 	flushed  bool // a Flush was injected behind the last message sent
+	spoken   bool // who speaks has been said in front of a message of the client's that is still to be sent
 
 	leading int32 // entries of what was injected to lead the client's messages that are outstanding
 
@@ -186,7 +187,7 @@ func (m *Machine) Attach(b *Backend, fresh bool) {
 		panic("bug: attached twice")
 	}
 	m.backend, m.fresh = b, fresh
-	m.status, m.open = 'I', false
+	m.status, m.open, m.spoken = 'I', false, false
 	m.unused = !m.raw
 	if !m.raw {
 		m.changes = m.p.Behind.changes

@@ -35,11 +35,12 @@ func (m *Machine) speak(c *call, notifies bool) {
 	switch {
 	case channel == "", m.status == 'E', m.open, m.readies > 0:
 		return
-	case !notifies && (said.pid == m.pid || said.pid == noSpeaker), notifies && said.pid == m.pid && said.certain:
+	case !notifies && (said.pid == m.pid || said.pid == noSpeaker), notifies && said.pid == m.pid && (said.certain || m.spoken):
 		return
 	}
 	said.pid, said.certain = pid, m.status == 'I'
 	c.toBackend.set(m.appendQuery(c.toBackend.own(), "NOTIFY "+channel+", '"+strconv.FormatUint(uint64(pid), 10)+"'", attempt))
+	m.spoken = true
 }
 
 // spokenOf reports whether others may know who speaks on the backend, and it is not this session.

@@ -101,6 +101,30 @@ func TestWhatIsSaidInABlockMayBeTakenBack(t *testing.T) {
 	second.client(speaks(0)+"B:x S", "", bind("x"), syncMsg)
 }
 
+func TestMessageThatWaitsBehindWhatIsSaidIsSent(t *testing.T) {
+	t.Parallel()
+	voices, sql := "voices", "prepare p as select pg_notify('c', 'x')"
+	for name, tc := range map[string]struct {
+		first []pgproto3.Message
+		sent  string
+	}{
+		"simple":   {[]pgproto3.Message{query(sql)}, "Q:" + sql},
+		"extended": {[]pgproto3.Message{parse("", sql), bind(""), exec, syncMsg}, "P: B: E S"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newSpeaker(t, clientPID, &voices).attachTo(listenerBackend())
+			r.client("Q:begin", "", query("begin"))
+			r.answer("", "C Z:T", done, inBlock)
+			if next := r.client(speaks(clientPID)+"H", "", tc.first...); next != Blocked {
+				t.Fatalf("next = %d, want Blocked", next)
+			}
+			r.answer("", "", spokenIn...)
+			r.client(tc.sent, "")
+		})
+	}
+}
+
 func TestNothingIsSaidWhereItWouldChangeATransaction(t *testing.T) {
 	t.Parallel()
 	voices := "voices"
