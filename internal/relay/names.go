@@ -240,7 +240,7 @@ func (m *Machine) bind(c *call) (Next, error) {
 	}
 	e.stmt = m.names.Lookup(name)
 	b := c.toBackend.own()
-	m.beginBatch(len(b), e.stmt)
+	m.beginBatch(len(b), e.stmt, name)
 	c.toBackend.set(appendRenamed(b, c.total-wire.HeaderLen+len(as)-len(name), portal, as))
 	c.toBackend.forward(rest)
 	m.push(e)
@@ -280,7 +280,7 @@ func (m *Machine) describe(c *call) (Next, error) {
 	}
 	e.stmt = m.names.Lookup(name)
 	b := c.toBackend.own()
-	m.beginBatch(len(b), e.stmt)
+	m.beginBatch(len(b), e.stmt, name)
 	c.toBackend.set(appendDescribe(b, as))
 	m.push(e)
 	return proceed, nil

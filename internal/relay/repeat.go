@@ -18,13 +18,14 @@ const maxBatch = 8 << 10 // 8 KiB
 // batch is the last one that runs one statement, as it was sent: from the first message that uses it to the Sync.
 type batch struct {
 	stmt   *prepared.Statement
-	parsed bool // by the same batch, as far as the client knows
+	name   []byte // by which the client uses it
+	parsed bool   // by the same batch, as far as the client knows
 	msgs   []byte
 }
 
-// beginBatch takes note that what is sent next, at this place in what is to be sent, uses st. To be called before its entry is
-// pushed.
-func (m *Machine) beginBatch(at int, st *prepared.Statement) {
+// beginBatch takes note that what is sent next, at this place in what is to be sent, uses st, which the client calls name. To be called
+// before its entry is pushed.
+func (m *Machine) beginBatch(at int, st *prepared.Statement, name []byte) {
 	b := &m.backend.batch
 	b.msgs, m.batchAt = b.msgs[:0], 0
 	if m.status != 'I' || m.readies > 0 {
@@ -38,7 +39,7 @@ func (m *Machine) beginBatch(at int, st *prepared.Statement) {
 	if n > 0 && (m.q.at(n-1).kind != wire.Sync || !m.q.at(n-1).do.own()) {
 		return
 	}
-	b.stmt, m.batchAt = st, at+1
+	b.stmt, b.name, m.batchAt = st, append(b.name[:0], name...), at+1
 }
 
 // runBatch takes note of Execute: nobody else knows what comes back unless the client has asked in front of it.
@@ -104,7 +105,7 @@ func (m *Machine) repeat(head *entry, toBackend *Out) {
 	st, kind := head.stmt, head.kind
 	m.outdated(st)
 	again := m.parsedAnew(st)
-	m.names.Swap(m.names.NameOf(st), again).Release()
+	m.names.Swap(string(m.backend.batch.name), again).Release()
 
 	kinds := make([]byte, 0, 4)
 	for ; m.q.len() > 0; m.q.pop() {

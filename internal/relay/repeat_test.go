@@ -113,6 +113,24 @@ func TestWhatIsNotRepeated(t *testing.T) {
 	}
 }
 
+func TestOnlyTheNameThatIsUsedMeansWhatIsParsedAnew(t *testing.T) {
+	t.Parallel()
+	for unnamed, again := range map[string]string{"select * from t": "sluice_2", "select 1": "sluice_3"} {
+		r := twice(t)
+		if unnamed == "select 1" {
+			r.client("P: S", "", parse("", unnamed), syncMsg)
+			r.answer("", "1 Z:I", parsed, idle)
+		}
+		r.client("B:sluice_1 E S", "", parse("other", "select * from t"), bind("other"), exec, syncMsg)
+		r.answer("P:"+again+" B:"+again+" E S", "1", errOutdated)
+		r.answer("", "2 C Z:I", idle, parsed, bound, done, idle)
+		r.client("D:sluice_? E S", "", bind("s"), exec, syncMsg) // the client was told before what it returns
+		r.answer("", "E:0A000 Z:I", errNoStmt, idle)
+		r.client("B:"+again+" E S", "", bind("other"), exec, syncMsg)
+		r.answer("", "2 C Z:I", bound, done, idle)
+	}
+}
+
 func TestBatchOfEarlierIsNotRepeatedInPlaceOfOneUnderOwnNames(t *testing.T) {
 	t.Parallel()
 	r := twice(t)
