@@ -100,3 +100,20 @@ func TestStatementThatCannotBePreparedInABlockDoesNoHarm(t *testing.T) {
 		t.Errorf("a is missing: %t, b: %t", r.m.isMissing("a"), r.m.isMissing("b"))
 	}
 }
+
+func TestWhatIsMadeAgainUnderItsOwnNameIsNotTakenForShared(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Params{}).attach()
+	r.client("P:sluice_1 S", "", parse("p", "select * from gone"), syncMsg)
+	r.answer("", "1 Z:I", parsed, idle)
+	r.client("P:p S Q:deallocate q", "", query("deallocate q"))
+	r.answer(questionWords, "E:26000 Z:I", errGone, idle, errNoStmt, idle)
+	r.unseen(held(true)...)
+	r.client("P:p S Q:deallocate all", "", query("deallocate all"))
+	r.client("C:p P:p B:p E S", "", bind("p"), exec, syncMsg)
+	r.answer(questionWords, "C Z:I 2 C Z:I", parsed, idle, command("DEALLOCATE ALL"), idle, closed, parsed, bound, done, idle)
+	r.unseen(held(true, byProtocol("p", "select * from gone", "{}"))...)
+	if r.backend.Len() != 0 {
+		t.Errorf("the backend is taken to have %d statements for all", r.backend.Len())
+	}
+}

@@ -353,7 +353,9 @@ func (m *Machine) emptied() {
 	m.backend.Clear()
 	m.names.ClearNamed()
 	for i := 1; i < m.q.len(); i++ {
-		if e := m.q.at(i); e.kind == wire.Parse && e.stmt != nil && !e.do.own() {
+		e := m.q.at(i)
+		clients := e.do == swallow && e.name != "" // under the client's name, see useOwn
+		if e.kind == wire.Parse && e.stmt != nil && !e.do.own() && !clients {
 			m.backend.Add(e.stmt)
 		}
 	}
