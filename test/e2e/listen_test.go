@@ -195,4 +195,12 @@ func TestNotificationsNameTheirSession(t *testing.T) {
 	if _, pid := r.next(listener); fmt.Sprint(pid) != backend {
 		t.Errorf("behind a notification that was taken back: the pid is %d, want %s", pid, backend)
 	}
+	tx, err = first.Begin(r.ctx())
+	must(t, err)
+	r.exec(first, "PREPARE says AS SELECT pg_notify('"+channel+"', 'prepared')") // which has the backend learn the client's names
+	r.exec(first, "EXECUTE says")
+	must(t, tx.Commit(r.ctx()))
+	if _, pid := r.next(listener); fmt.Sprint(pid) != ownOf(first) {
+		t.Errorf("behind a statement that was prepared in the transaction: the pid is %d, want %s", pid, ownOf(first))
+	}
 }
