@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -20,6 +21,19 @@ func (t *tenant) speaking(database string) *atomic.Pointer[string] {
 		t.speakers[database] = p
 	}
 	return p
+}
+
+// forgetSpeaking forgets that of a database without a pool or a hub, which need not even exist. The tenant is locked.
+func (t *tenant) forgetSpeaking(database string) {
+	if t.hubs[database] != nil {
+		return
+	}
+	for _, ps := range t.pools {
+		if slices.ContainsFunc(ps.lanes, func(l *lane) bool { return l.code == database }) {
+			return
+		}
+	}
+	delete(t.speakers, database)
 }
 
 // speakers returns that channel, empty while nobody listens.

@@ -164,6 +164,7 @@ func (t *tenant) forget(l *lane, counted pool.Traffic) bool {
 		ps.past.Add(&counted)
 	}
 	t.removePart(l)
+	t.forgetSpeaking(l.code)
 	return true
 }
 
