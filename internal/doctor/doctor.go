@@ -101,7 +101,6 @@ func (s *subject) roles(more []string) (names []string) {
 	for _, r := range s.t.Roles {
 		names = append(names, r.Name)
 	}
-	names = append(names, s.t.Auth.JWT.Roles...)
 	if s.t.URLLogin {
 		names = append(names, s.t.Service.Role)
 	}

@@ -69,7 +69,7 @@ type transport interface {
 	close()
 
 	leave()        // its loop, on which it is called: nothing is read until arrive
-	left(to *Loop) // the same, once it is settled that the next event is arrive
+	left(to *Loop) // the same, once it is settled that the next event is arrive, and before that; it must not block
 	arrive()       // at the other loop, on which it is called; an error is read's to tell
 }
 
@@ -100,8 +100,7 @@ func (c *Conn) Move(to *Loop, arrived func()) bool {
 	from, t := c.loop, c.t
 	from.conns.Remove(c)
 	t.leave()
-	if to.Post(func() { c.arrive(to, arrived) }) {
-		t.left(to)
+	if to.post(func() { c.arrive(to, arrived) }, func() { t.left(to) }) {
 		return true
 	}
 	c.arrive(from, func() {})

@@ -45,11 +45,11 @@ func newGoConn(nc net.Conn, c *Conn) *goConn {
 // help has f run on a goroutine, for which the loop that c is on now waits at its end. To be called on that loop.
 func (t *goConn) help(f func()) { t.c.loop.helpers.Go(f) }
 
-// post has f called on c's loop, wherever c goes meanwhile.
+// post has f called on c's loop, wherever c goes meanwhile. Where c is about to arrive, f waits for that.
 func (t *goConn) post(f func()) bool {
 	at := t.home.Load()
 	return at.Post(func() {
-		if t.home.Load() == at {
+		if t.home.Load() == at && t.c.loop == at {
 			f()
 			return
 		}

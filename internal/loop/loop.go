@@ -161,13 +161,18 @@ func (l *Loop) Stop() { l.Post(func() { l.stop = true }) }
 
 // Post has f called on the loop, after what was posted before, and reports whether it will be: false once Run is over.
 // It never blocks and may be called from anywhere.
-func (l *Loop) Post(f func()) bool {
+func (l *Loop) Post(f func()) bool { return l.post(f, func() {}) }
+
+// post does what Post does, and calls settled when it is certain that f will be called, and before it is. settled must
+// not block, nor post anything.
+func (l *Loop) post(f, settled func()) bool {
 	l.mu.Lock()
 	if l.ended {
 		l.mu.Unlock()
 		return false
 	}
 	l.queue = append(l.queue, f)
+	settled()
 	if l.poller != nil {
 		l.poller.wake() // under the lock, so that the poller is open
 		l.mu.Unlock()
