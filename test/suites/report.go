@@ -72,7 +72,7 @@ func report(out io.Writer, suite string, runs []*result) (worse int) {
 			if r.way == wayDirect || got == ok || slices.ContainsFunc(runs, directFailure(name)) {
 				return got
 			}
-			if got == failed && exception(suite, r.way, name) {
+			if got == failed && exception(suite, r, name) {
 				return got + " (by design)"
 			}
 			worse++
@@ -139,7 +139,7 @@ func pins(out io.Writer, r *result) {
 // explain prints why the exceptions are there that were needed.
 func explain(out io.Writer, suite string, runs []*result) {
 	for _, e := range exceptions() {
-		needed := slices.ContainsFunc(runs, func(r *result) bool { return exception(suite, r.way, e.test) && verdict(r, e.test) == failed })
+		needed := slices.ContainsFunc(runs, func(r *result) bool { return exception(suite, r, e.test) && verdict(r, e.test) == failed })
 		if e.suite == suite && needed {
 			_, _ = fmt.Fprintf(out, "%s fails by design: %s\n", e.test, e.why)
 		}

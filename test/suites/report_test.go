@@ -72,3 +72,21 @@ func TestReportCountsWhatFailsOnlyThroughSluice(t *testing.T) {
 		}
 	}
 }
+
+func TestReportCountsByStateCheckWhatMayFail(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		stateCheck string
+		want       int
+	}{{"strict", 1}, {"learn", 0}, {"hint", 0}}
+	for _, c := range cases {
+		runs := []*result{
+			{way: wayDirect, tests: []test{{"sequence", true}, {"stats", true}}},
+			{way: wayTransaction, stateCheck: c.stateCheck, tests: []test{{"sequence", false}, {"stats", false}}},
+		}
+		var out strings.Builder
+		if got := report(&out, suiteRegress, runs); got != c.want {
+			t.Errorf("state_check %s: got %d tests that are worse, want %d:\n%s", c.stateCheck, got, c.want, out.String())
+		}
+	}
+}

@@ -64,10 +64,11 @@ type place struct {
 
 // result is what a suite gave one way.
 type result struct {
-	way      string
-	tests    []test // in the order in which they ended
-	duration time.Duration
-	pool     proxy.PoolStatus // of Sluice; nothing directly
+	way        string
+	stateCheck string // of Sluice's tenant
+	tests      []test // in the order in which they ended
+	duration   time.Duration
+	pool       proxy.PoolStatus // of Sluice; nothing directly
 }
 
 // runSuite runs one suite one way, in a cluster of its own: the tests leave roles behind.
@@ -106,6 +107,7 @@ func runSuite(ctx context.Context, s *suite, got, way string, o options) (_ *res
 	defer func() { err = errors.Join(err, sluice.close()) }()
 	r, err := s.measure(ctx, p, way, results)
 	if r != nil {
+		r.stateCheck = o.stateCheck
 		r.pool = sluice.pool(s.database)
 	}
 	return r, err
