@@ -22,8 +22,8 @@ const (
 
 // codeQuery finds the code that may run behind a statement without standing in it: functions that are not Postgres's own,
 // with words in their source that could change a session or make other code, or in languages whose source tells nothing (those in C that came
-// with an extension are trusted, as is information_schema), and rules, policies, defaults and constraints that call
-// Postgres's own functions that change a session.
+// with an extension are trusted, as are the constructors that Postgres makes for a type of ranges, and information_schema), and rules,
+// policies, defaults and constraints that call Postgres's own functions that change a session.
 const codeQuery = `SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text, l.lanname, p.prosrc
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
@@ -32,6 +32,7 @@ AND n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema}'::pg
 AND NOT (l.lanname OPERATOR(pg_catalog.=) ANY ('{c,internal}'::pg_catalog.name[]) AND EXISTS (
  SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
  AND d.objid OPERATOR(pg_catalog.=) p.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"))
+AND NOT (l.lanname OPERATOR(pg_catalog.=) 'internal'::pg_catalog.name AND p.prosrc OPERATOR(pg_catalog.~) '^(multi)?range_constructor[0-3]$')
 AND (l.lanname OPERATOR(pg_catalog.<>) ALL ('{sql,plpgsql}'::pg_catalog.name[])
  OR p.prosrc OPERATOR(pg_catalog.=) '' OR p.prosrc OPERATOR(pg_catalog.~*)
  '(\mcreate\M|\malter\M|set_config|\mset\M|\mreset\M|advisory|\mlisten|\munlisten|\mload\M|temp|\mhold\M|\mprepare\M|execute|deallocate|discard|currval|lastval|setseed|dblink|set_limit|replication|\mdo\M|\mcall\M|pg_settings|query_to_xml|cursor_to_xml|ts_stat|ts_rewrite|crosstab|connectby|xpath_table)')

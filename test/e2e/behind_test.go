@@ -224,6 +224,17 @@ func TestCodeThatHoldsSomethingPinsUntilItIsGone(t *testing.T) {
 	}
 }
 
+// TestATypeOfRangesIsNoCode: Postgres makes such a type's constructors itself, outside of pg_catalog and in no language with a source.
+func TestATypeOfRangesIsNoCode(t *testing.T) {
+	t.Parallel()
+	r := startCode(t, oneBackend, "CREATE TYPE span AS RANGE (subtype = float8)")
+	c := r.client()
+	r.exec(c, "SELECT span(1, 2), span(1, 2, '[]'), span_multirange(), span_multirange(span(1, 2)), span_multirange(span(1, 2), span(3, 4))")
+	if pins, n := r.counter("sluice_pins_total"), r.counter("sluice_state_questions_total"); pins != 0 || n != 0 {
+		t.Errorf("%v pins and %v questions, want none", pins, n)
+	}
+}
+
 func TestCodeThatCannotBeAskedAboutPinsToTheEnd(t *testing.T) {
 	t.Parallel()
 	for name, setup := range map[string]string{
