@@ -81,6 +81,9 @@ type backend struct {
 	zone, application             string
 	startApplication              string
 	reportedZone, reportedAppName string
+
+	local bool   // zone is to the end of the transaction
+	outer string // and this is it behind that
 }
 
 type portal struct {

@@ -44,7 +44,7 @@ func (b *backend) execute(s statement, stamp string, described bool) error {
 		}
 	case verbSet:
 		b.owner.kept = true
-		b.zone = s.zone
+		b.zone, b.local = s.zone, false
 	case verbCopyIn:
 		return b.copyIn(s, stamp)
 	case verbCopyOut:
@@ -198,6 +198,12 @@ func (b *backend) executeOwn(p portal) error {
 	case p.text == ownCommit:
 		b.status = 'I'
 	case p.text == ownSet && len(p.params) == 2:
+		b.local = false
+		return b.set(string(p.params[0]), p.params[1])
+	case p.text == ownSetLocal && len(p.params) == 2:
+		if !b.local {
+			b.local, b.outer = true, b.zone
+		}
 		return b.set(string(p.params[0]), p.params[1])
 	case strings.HasPrefix(p.text, ownAsk):
 		return b.confess()

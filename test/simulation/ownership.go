@@ -10,8 +10,9 @@ const (
 	ownBegin  = "BEGIN ISOLATION LEVEL READ COMMITTED"
 	ownCommit = "COMMIT"
 
-	ownSet = "SELECT pg_catalog.set_config($1, $2, false)"
-	ownAsk = "SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s" // and more
+	ownSet      = "SELECT pg_catalog.set_config($1, $2, false)"
+	ownSetLocal = "SELECT pg_catalog.set_config($1, $2, true)"                               // for a Parse, and back
+	ownAsk      = "SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s" // and more
 )
 
 // lateness is how long after a cancel request its effect may come: Sluice gives each as much.
@@ -60,6 +61,10 @@ func (o *ownership) inject(text string) {
 	case text == ownSet, text == ownBegin, text == ownCommit:
 		if !o.pooled || o.user != "" {
 			o.w.violation("%s was sent %q while it belongs to %q", o.name, text, o.user)
+		}
+	case text == ownSetLocal:
+		if !o.pooled {
+			o.w.violation("%s was sent %q, though it is of the session port", o.name, text)
 		}
 	case strings.HasPrefix(text, ownAsk):
 		if !o.pooled {

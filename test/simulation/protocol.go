@@ -88,6 +88,9 @@ func (b *backend) ready() error {
 	if b.status == 'I' {
 		clear(b.portals)
 		b.owner.free()
+		if b.local {
+			b.zone, b.local = b.outer, false
+		}
 	}
 	var msgs []wire.Message
 	if b.zone != b.reportedZone {
