@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"unicode"
@@ -59,5 +60,6 @@ func milliseconds(shown string) (string, bool) {
 	n, err := strconv.ParseInt(shown[:i], 10, 32)
 	units := map[string]int64{"": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 	unit, known := units[shown[i:]]
-	return strconv.FormatInt(n*unit, 10), err == nil && known
+	n *= unit
+	return strconv.FormatInt(n, 10), err == nil && known && n <= math.MaxInt32 // what Postgres takes
 }
