@@ -23,8 +23,8 @@ func (w *Waiter) Waiting() bool { return w.line != nil }
 
 // Acquire lends a backend that was opened for the target: baseline is a key that tells targets apart, but for their role and
 // credential, which SetLogin changes; state tells what the session has set apart, as Backend.State does. If any are idle, one is
-// returned at once: the last used of those with that state, else the last used. Otherwise w stands in line, nil is returned, and w.Granted will be called unless Cancel comes first; a
-// backend is opened if the limits allow it.
+// returned at once: the last used of those with that state, else the last used. Otherwise w stands in line, nil is returned,
+// and w.Granted will be called unless Cancel comes first; a backend is opened if the limits allow it.
 func (p *Pool) Acquire(w *Waiter, baseline, state string, t backend.Target) *Backend {
 	s := p.shelf(baseline, t)
 	if b := s.best(state); b != nil && !p.closed && !p.paused {
