@@ -41,6 +41,23 @@ func (p *Pool) Acquire(w *Waiter, baseline, state string, t backend.Target) *Bac
 	return nil
 }
 
+// Reclaim lends the idle backend, opened for that baseline, of which mine is true: the last used one. It returns nil if there is
+// none.
+func (p *Pool) Reclaim(baseline string, mine func(*Backend) bool) *Backend {
+	s := p.shelves[baseline]
+	if s == nil || p.closed || p.paused {
+		return nil
+	}
+	for _, b := range slices.Backward(s.idle) {
+		if mine(b) {
+			p.take(b)
+			p.lend(b)
+			return b
+		}
+	}
+	return nil
+}
+
 // Cancel takes w out of its line. It reports false if w stood in none.
 func (p *Pool) Cancel(w *Waiter) bool {
 	if !w.Waiting() {

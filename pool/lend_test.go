@@ -26,6 +26,31 @@ func TestLastUsedBackendIsLentFirst(t *testing.T) {
 	})
 }
 
+func TestReclaimLendsAnIdleBackendThatIsWanted(t *testing.T) {
+	bubble(t, 0, func(t *testing.T, pg *postgres, b *Budget) {
+		r := newRig(t, pg, b, Limits{Size: 3})
+		one, two := r.held("x"), r.held("x")
+		wanted := one.b
+		is := func(b *Backend) bool { return b == wanted }
+		if got := r.Reclaim("x", is); got != nil {
+			t.Error("a backend that somebody holds was lent")
+		}
+		one.release()
+		two.release()
+		if got := r.Reclaim("y", is); got != nil {
+			t.Error("a backend was lent for another baseline")
+		}
+		if got := r.Reclaim("x", is); got != wanted {
+			t.Error("the backend below the one that was used last is not lent")
+		}
+		if got := r.Reclaim("x", is); got != nil {
+			t.Error("it was lent twice")
+		}
+		r.Release(wanted)
+		r.end()
+	})
+}
+
 func TestFreedBackendGoesToTheLongestWaiter(t *testing.T) {
 	bubble(t, 0, func(t *testing.T, pg *postgres, b *Budget) {
 		r := newRig(t, pg, b, Limits{Size: 1})

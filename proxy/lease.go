@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -9,9 +10,15 @@ import (
 	"sluice/pool"
 )
 
-// acquire gets a backend for the transaction that begins. It reports false if the session has to wait for one.
-func (s *session) acquire() bool {
-	b := s.lane.pool.Acquire(&s.waiter, s.base.key, s.m.State(), *s.target)
+// namesWithin is how much of what the client has sent is searched for the names of functions, before a backend is chosen.
+const namesWithin = 256
+
+// acquire gets a backend for the transaction that begins with p. It reports false if the session has to wait for one.
+func (s *session) acquire(p []byte) bool {
+	b := s.reclaim(p)
+	if b == nil {
+		b = s.lane.pool.Acquire(&s.waiter, s.base.key, s.m.State(), *s.target)
+	}
 	if b == nil {
 		s.lane.seek()
 		return false
@@ -19,6 +26,16 @@ func (s *session) acquire() bool {
 	s.lane.traffic.Waits.Observe(0)
 	s.attach(b.Owner.(*backendConn))
 	return true
+}
+
+// reclaim gets the backend that has served nobody since it served the session, if it is idle and matters: it knows the numbers
+// for which currval and lastval in p ask.
+func (s *session) reclaim(p []byte) *pool.Backend {
+	p = p[:min(len(p), namesWithin)]
+	if !bytes.Contains(p, []byte("val(")) && !bytes.Contains(p, []byte("VAL(")) {
+		return nil
+	}
+	return s.lane.pool.Reclaim(s.base.key, func(b *pool.Backend) bool { return b.Owner.(*backendConn).user == s.id })
 }
 
 // granted is called by the pool when the session's turn has come.

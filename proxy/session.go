@@ -230,7 +230,7 @@ func (s *session) fromClient(p []byte) {
 		case err != nil:
 			s.end(&endError{reason: ReasonProtocolViolation, err: err})
 			return
-		case next == relay.NeedBackend && s.acquire(), next == relay.NeedVacancy && s.vacate():
+		case next == relay.NeedBackend && s.acquire(p), next == relay.NeedVacancy && s.vacate():
 			continue
 		case next == relay.Terminated:
 			s.terminated()

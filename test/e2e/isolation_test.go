@@ -225,6 +225,29 @@ func TestSequenceValuesAreNeverSomebodyElses(t *testing.T) {
 	}
 }
 
+// Who asks for a number gets the backend that has it, if nobody has used that since, and is told it the first time.
+func TestNumberIsAskedForWhereItWasDrawn(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string]string{"simple": simple, "prepared": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, cluster, base(cluster, "pool_size: 2\nmax_pinned: 1"))
+			table := "numbers_drawn_" + name
+			a, b := r.connect("transaction", "alice", mode), r.connect("transaction", "alice", mode)
+			r.exec(a, "CREATE TABLE "+table+" (id serial, v text)")
+			defer r.exec(a, "DROP TABLE "+table)
+			r.exec(a, "BEGIN")
+			r.exec(b, "BEGIN")
+			r.exec(a, "INSERT INTO "+table+" (v) VALUES ('a')")
+			r.exec(a, "COMMIT")
+			r.exec(b, "COMMIT") // its backend was used last
+			if got := r.value(a, "SELECT lastval()::text"); got != "1" {
+				t.Errorf("lastval: %s", got)
+			}
+		})
+	}
+}
+
 // From the second time on a number that was drawn in one transaction is there in the next, whoever uses the backends meanwhile,
 // and nobody is pinned in between.
 func TestNumberOfAnEarlierTransactionIsThereFromTheSecondTimeOn(t *testing.T) {

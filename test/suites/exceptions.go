@@ -22,7 +22,7 @@ func exceptions() []allowed {
 	const (
 		replication = "it opens a replication connection, which Sluice refuses with 0A000 and the hint to connect directly; those behind it find what it has left."
 		terminates  = "it ends the listening session by the pid that the driver was told, which is no process: docs/transaction-port.md."
-		number      = "a number that another backend has drawn is asked for with currval. The session is told 55000 once or twice, and then keeps its backend behind what draws numbers."
+		number      = "a number of a backend that others have used since is asked for with currval. The session is told 55000 once or twice, and then keeps its backend behind what draws numbers."
 	)
 	return []allowed{
 		{suitePostgresJS, "subscribe", both, nil, replication},
