@@ -205,6 +205,9 @@ func (b *backend) executeOwn(p portal) error {
 			b.local, b.outer = true, b.zone
 		}
 		return b.set(string(p.params[0]), p.params[1])
+	case strings.HasPrefix(p.text, ownCalm):
+		b.pg.w.outcomes.add("backend: asked again without a timeout")
+		return b.put(&pgproto3.DataRow{Values: [][]byte{[]byte("t"), []byte("statement_timeout"), []byte("0"), []byte("0")}})
 	case strings.HasPrefix(p.text, ownAsk):
 		return b.confess()
 	default:

@@ -12,6 +12,7 @@ const (
 
 	ownSet      = "SELECT pg_catalog.set_config($1, $2, false)"
 	ownSetLocal = "SELECT pg_catalog.set_config($1, $2, true)"                               // for a Parse, and back
+	ownCalm     = "SELECT 't', 'statement_timeout', "                                        // and more: in front of a question that has failed before
 	ownAsk      = "SELECT 's', s.name, s.setting, s.reset_val FROM pg_catalog.pg_settings s" // and more
 )
 
@@ -66,7 +67,7 @@ func (o *ownership) inject(text string) {
 		if !o.pooled {
 			o.w.violation("%s was sent %q, though it is of the session port", o.name, text)
 		}
-	case strings.HasPrefix(text, ownAsk):
+	case strings.HasPrefix(text, ownAsk), strings.HasPrefix(text, ownCalm):
 		if !o.pooled {
 			o.w.violation("%s was asked what %s has left, though it is of the session port", o.name, o.user)
 		}

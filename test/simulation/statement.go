@@ -87,7 +87,7 @@ func (s statement) notes() string {
 // parseStatement understands what String has written; what it does not know is Sluice's own.
 func parseStatement(text string) (s statement) {
 	words := strings.Fields(text)
-	if len(words) < 2 || text == ownBegin {
+	if len(words) < 2 || text == ownBegin || strings.HasPrefix(text, ownCalm) {
 		return statement{text: text}
 	}
 	switch {
