@@ -78,6 +78,8 @@ func (c *client) expected(o *owed, m *pgproto3.ErrorResponse) bool {
 		return c.block != 'E' && o.kind == wire.Parse && c.names[o.name].verb != "" && strings.Contains(m.Message, `"`+o.name+`"`)
 	case "34000":
 		return o.portal || o.kind == wire.Execute
+	case "58000": // a statement could not be parsed under the settings that it was prepared under
+		return strings.HasSuffix(m.Message, ownSetLocal) && o.kind != wire.Query
 	}
 	return false
 }
