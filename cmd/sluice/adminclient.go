@@ -228,7 +228,7 @@ func word(text string) string {
 // commandsOnly is what a command does that only has others below it.
 func commandsOnly(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return unknownArgument(args[0])
+		return usagef("unknown command %q for %q%s", args[0], cmd.CommandPath(), meantCommand(cmd, args[0]))
 	}
 	return usagef("a command is missing, one of %s; sluice %s --help says more", strings.Join(names(cmd), ", "), cmd.Name())
 }

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"sluice/internal/spelling"
 )
 
 // streams are what a command reads and writes.
@@ -42,9 +45,8 @@ func newRoot(version string) *cobra.Command {
 		},
 	}
 	root.SetVersionTemplate("sluice {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef("%w%s", err, meantFlag(cmd, err)) })
 	root.DisableSuggestions = true // they take several lines
-	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newServe(version), newDemo(version), newCheck(), newDoctor(), newHashPassword(), newReport(), newNetworkRestrictions(), newSSLEnforcement(), newBans(), newVersion(version), newHealthcheck())
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd()
@@ -54,10 +56,7 @@ func newRoot(version string) *cobra.Command {
 // execute finds the command before anything looks at its flags, so that the error of a wrong name is about the name.
 func execute(ctx context.Context, root *cobra.Command, args []string) error {
 	if _, _, err := root.Find(args); err != nil {
-		if near := root.SuggestionsFor(args[0]); len(near) > 0 {
-			return usagef("%w; did you mean %s?", err, strings.Join(near, " or "))
-		}
-		return &usageError{err}
+		return usagef("%w%s", err, meantCommand(root, args[0]))
 	}
 	return root.ExecuteContext(ctx)
 }
@@ -81,13 +80,36 @@ func newHelp() *cobra.Command {
 			about, rest, err := cmd.Root().Find(args)
 			switch {
 			case err != nil:
-				return &usageError{err}
+				return usagef("%w%s", err, meantCommand(cmd.Root(), args[0]))
 			case len(rest) > 0:
 				return unknownArgument(rest[0])
 			}
 			return about.Help()
 		},
 	}
+}
+
+// meantCommand returns the end of an error about a command that there is not below parent: those that may be meant.
+func meantCommand(parent *cobra.Command, name string) string {
+	parent.SuggestionsMinimumDistance = 2
+	near := parent.SuggestionsFor(name)
+	if len(near) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(near, " or ") + "?"
+}
+
+// meantFlag returns the end of an error about flags: if it is about one that there is not, the one that may be meant.
+func meantFlag(cmd *cobra.Command, err error) string {
+	flag, unknown := strings.CutPrefix(err.Error(), "unknown flag: ")
+	if !unknown {
+		return ""
+	}
+	var known []string
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?(--\S+)`).FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
+		known = append(known, m[1])
+	}
+	return spelling.Hint(flag, known)
 }
 
 // noArguments refuses what is not a flag.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/internal/spelling"
 )
 
 // Validate returns everything that is wrong with c, nil if nothing is. It looks at values only, not at files, and is
@@ -63,14 +65,18 @@ func (k *checker) sound(paths ...string) bool {
 	return true
 }
 
-// got returns "got …" with the value at path, or with where it comes from if that may be a secret.
-func (k *checker) got(path string, value any) string {
-	from := ""
+// origin returns where the value at path comes from, if that is not the file: then it may be a secret, and is not shown.
+func (k *checker) origin(path string) (from string) {
 	parents(path, func(p string) bool {
 		from = k.references[p]
 		return from == ""
 	})
-	if from != "" {
+	return from
+}
+
+// got returns "got …" with the value at path, or with where it comes from if that may be a secret.
+func (k *checker) got(path string, value any) string {
+	if from := k.origin(path); from != "" {
 		return "got the value of " + from
 	}
 	if v := reflect.ValueOf(value); v.Kind() == reflect.String {
@@ -89,9 +95,17 @@ func (k *checker) setting(s setting) {
 		return
 	}
 	if len(s.oneOf) > 0 && !slices.Contains(s.oneOf, s.value.String()) {
-		k.add(s.path, "must be one of %s, %s", strings.Join(s.oneOf, ", "), k.got(s.path, s.value.Interface()))
+		k.add(s.path, "must be one of %s, %s%s", strings.Join(s.oneOf, ", "), k.got(s.path, s.value.Interface()), k.meant(s))
 	}
 	k.limit(s)
+}
+
+// meant returns the end of a message about a value that is not one of those that there are: the one that may be meant.
+func (k *checker) meant(s setting) string {
+	if k.origin(s.path) != "" {
+		return ""
+	}
+	return spelling.Hint(s.value.String(), s.oneOf)
 }
 
 // limit checks min and max.

@@ -23,11 +23,13 @@ func syntaxCases() []bad {
 		{"not YAML", "log: {\n", "sluice.yaml:1: is not YAML: did not find expected node content"},
 		{"a password taken for an alias", "admin:\n  token: *hunter2\n",
 			"sluice.yaml: is not YAML: unknown anchor (a value that starts with * or & needs quotes)"},
-		{"unknown keys", "bogus: 1\nlog: {Level: info}\ntenants:\n- pool_sizes: 1\n  service: {password:hunter2}\n", `
+		{"unknown keys", "bogus: 1\nlog: {Level: info, frmat: json}\ntenants:\n- pool_sizes: 1\n  service: {password:hunter2}\n  max_client: 1\n", `
 sluice.yaml:1: bogus: unknown key
-sluice.yaml:2: log.Level: unknown key
-sluice.yaml:4: tenants[0].pool_sizes: unknown key
-sluice.yaml:5: tenants[0].service.password…: unknown key`},
+sluice.yaml:2: log.Level: unknown key; did you mean level?
+sluice.yaml:2: log.frmat: unknown key; did you mean format?
+sluice.yaml:4: tenants[0].pool_sizes: unknown key; did you mean pool_size?
+sluice.yaml:5: tenants[0].service.password…: unknown key
+sluice.yaml:6: tenants[0].max_client: unknown key; did you mean max_clients?`},
 		{"duplicate keys", "log: {level: info, level: warn}\nadmin: {}\nadmin: {}\n", `
 sluice.yaml:1: log.level: duplicate key, first in line 1
 sluice.yaml:3: admin: duplicate key, first in line 2`},
@@ -124,7 +126,7 @@ listeners:
   - {name: h, address: "127.0.0.1:0", mode: session}
   - {name: i, address: /run/i, mode: session, proxy_protocol_from: [10.0.0.0/8]}
 `, `
-sluice.yaml:3: listeners[0].mode: must be one of session, transaction, got "sesion"
+sluice.yaml:3: listeners[0].mode: must be one of session, transaction, got "sesion"; did you mean session?
 sluice.yaml:4: listeners[1].name: must be unique, listeners[0].name is the same
 sluice.yaml:4: listeners[1].address: must be unique, listeners[0].address is the same
 sluice.yaml:5: listeners[2].name: must not be empty

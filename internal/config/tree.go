@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"sluice/internal/spelling"
 )
 
 // maxValues bounds how many values a file can have once its aliases are followed: a few lines of aliases of aliases
@@ -82,7 +84,7 @@ func (w *walker) block(path string, n *yaml.Node, f field) map[string]any {
 			w.lines[join(path, p.key)] = p.line
 			continue
 		}
-		w.problem(join(path, harmless(p.key)), p.line, "unknown key")
+		w.problem(join(path, harmless(p.key)), p.line, "unknown key%s", meantKey(p.key, known))
 	}
 	tree := make(map[string]any, len(known))
 	for _, k := range known {
@@ -99,6 +101,18 @@ func (w *walker) block(path string, n *yaml.Node, f field) map[string]any {
 		}
 	}
 	return tree
+}
+
+// meantKey returns the end of a message about an unknown key: the known one that may be meant.
+func meantKey(key string, known []field) string {
+	if harmless(key) != key {
+		return ""
+	}
+	names := make([]string, len(known))
+	for i, f := range known {
+		names[i] = f.key
+	}
+	return spelling.Hint(key, names)
 }
 
 // list returns the elements of a sequence. A wrong one is there as its zero value, so that indexes stay what they are.
