@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -121,18 +120,6 @@ func Check(cfg *config.Config) []error {
 		return joined.Unwrap()
 	}
 	return []error{err}
-}
-
-// Notes returns what works less well than it could with cfg, each with its key path.
-func Notes(cfg *config.Config) (notes []string) {
-	pooled := slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.Mode == config.ModeTransaction })
-	for i := range cfg.Tenants {
-		if pooled && cfg.Tenants[i].Service.Role == "" {
-			notes = append(notes, fmt.Sprintf("tenants[%d].service: no role, so on the transaction port each client that has run LISTEN keeps a backend", i))
-		}
-		notes = append(notes, openNames(i, &cfg.Tenants[i])...)
-	}
-	return notes
 }
 
 func serverTLS(c config.TLS, before *state) (*tlsconf.Server, error) {

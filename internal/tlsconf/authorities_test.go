@@ -136,6 +136,7 @@ func TestChainsAndAuthoritiesAreWarnedOfToo(t *testing.T) {
 	cert := between.issue(t, "a", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(500 * day) }).withChain(t, between)
 	both := writeFile(t, filepath.Join(t.TempDir(), "both.pem"), append(bytes.Clone(old.pem), fresh.pem...))
 	for clientCA, wantAfter := range map[string][]string{old.file(t): {cert.CertFile, "ca.pem"}, both: {cert.CertFile}} {
+		wantOutdated := map[bool]int{false: 0, true: 1}[clientCA == both]
 		s := mustServer(t, ServerParams{CertFile: cert.CertFile, KeyFile: cert.KeyFile, ClientCert: ClientCertOptional, ClientCAFile: clientCA})
 		if got := s.Expiry(); !got.Equal(between.cert.NotAfter) {
 			t.Errorf("Expiry: %v, want that of the chain, %v", got, between.cert.NotAfter)
@@ -147,6 +148,19 @@ func TestChainsAndAuthoritiesAreWarnedOfToo(t *testing.T) {
 		for i, file := range wantAfter {
 			if !strings.Contains(got[i].Error(), file) || !errors.As(got[i], new(*ValidityError)) {
 				t.Errorf("warning %v, want it to name %s", got[i], file)
+			}
+		}
+		if got := s.Outdated(time.Now()); len(got) != 0 {
+			t.Errorf("outdated now: %v, want none", got)
+		}
+		got = s.Outdated(time.Now().Add(3 * day))
+		if len(got) != wantOutdated {
+			t.Fatalf("outdated: %v, want %d", got, wantOutdated)
+		}
+		for _, err := range got {
+			until := old.cert.NotAfter.UTC().Format(time.RFC3339)
+			if text := err.Error(); !strings.Contains(text, `"CN=old" in `+both) || !strings.HasSuffix(text, " to "+until) {
+				t.Errorf("outdated: %s, want it to name the old authority, its file and its end %s", text, until)
 			}
 		}
 	}

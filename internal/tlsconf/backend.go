@@ -119,7 +119,7 @@ func (p BackendParams) load(hosts []string) (*material, error) {
 		}
 		m.hosts[host] = config
 	}
-	m.digest, m.shown, m.trusted = files.sum, files.shown, files.trusted
+	m.digest, m.shown, m.trusted, m.others = files.sum, files.shown, files.trusted, files.others
 	return m, nil
 }
 

@@ -20,6 +20,7 @@ type reader struct {
 	sum     [sha256.Size]byte // identifies the contents of everything, in order
 	shown   []origin          // see material
 	trusted []origin
+	others  []origin
 }
 
 func (r *reader) read(file string) ([]byte, error) {
@@ -100,6 +101,11 @@ func (r *reader) authorities(file string) (*x509.CertPool, []byte, error) {
 		}
 	}
 	r.trusted = append(r.trusted, origin{file, last})
+	for _, c := range certificates {
+		if c != last {
+			r.others = append(r.others, origin{file, c})
+		}
+	}
 	return pool, encode(certificates), nil
 }
 

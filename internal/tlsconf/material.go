@@ -19,6 +19,7 @@ type material struct {
 
 	shown       []origin // certificates that we show
 	trusted     []origin // of each file of authorities the certificate that is valid for longest
+	others      []origin // the others in files of authorities
 	authorities []byte   // see Server.Authorities
 	doubts      []error  // warnings that have nothing to do with the time
 }
@@ -56,7 +57,7 @@ func load(p ServerParams) (*material, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
-	m.digest, m.shown, m.trusted = files.sum, files.shown, files.trusted
+	m.digest, m.shown, m.trusted, m.others = files.sum, files.shown, files.trusted, files.others
 	if p.CAFile == "" {
 		m.authorities = roots(certificates)
 	} else {

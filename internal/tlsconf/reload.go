@@ -46,13 +46,29 @@ func (r *reloader) Warnings(now time.Time) []error {
 	var warnings []error
 	for _, c := range slices.Concat(m.shown, m.trusted) {
 		switch left := c.cert.NotAfter.Sub(now); {
-		case now.Before(c.cert.NotBefore), left < 0:
+		case !c.valid(now):
 			warnings = append(warnings, &ValidityError{File: c.file, NotBefore: c.cert.NotBefore, NotAfter: c.cert.NotAfter})
 		case left < ahead(c.cert.NotAfter.Sub(c.cert.NotBefore)):
 			warnings = append(warnings, &ExpiryError{File: c.file, NotAfter: c.cert.NotAfter})
 		}
 	}
 	return append(warnings, m.doubts...)
+}
+
+// Outdated returns a *ValidityError for each authority that is not valid at now beside others in its file, which Warnings
+// passes over: while authorities change that is as it should be, afterwards it is a leftover.
+func (r *reloader) Outdated(now time.Time) []error {
+	var outdated []error
+	for _, c := range r.current.Load().others {
+		if !c.valid(now) {
+			outdated = append(outdated, &ValidityError{File: c.file, Subject: c.cert.Subject.String(), NotBefore: c.cert.NotBefore, NotAfter: c.cert.NotAfter})
+		}
+	}
+	return outdated
+}
+
+func (o origin) valid(now time.Time) bool {
+	return !now.Before(o.cert.NotBefore) && !now.After(o.cert.NotAfter)
 }
 
 // maxAhead is how long before its end a certificate is warned of, at most.
@@ -65,13 +81,18 @@ func ahead(lifetime time.Duration) time.Duration { return min(lifetime/6, maxAhe
 // ValidityError says that a certificate is not valid yet or not valid any more.
 type ValidityError struct {
 	File      string
+	Subject   string // which of the file's; empty: the only one that matters
 	NotBefore time.Time
 	NotAfter  time.Time
 }
 
 // Error names the file and the time in which its certificate is valid.
 func (e *ValidityError) Error() string {
-	return fmt.Sprintf("certificate %s is valid only from %s to %s", e.File,
+	which := e.File
+	if e.Subject != "" {
+		which = fmt.Sprintf("%q in %s", e.Subject, e.File)
+	}
+	return fmt.Sprintf("certificate %s is valid only from %s to %s", which,
 		e.NotBefore.UTC().Format(time.RFC3339), e.NotAfter.UTC().Format(time.RFC3339))
 }
 
