@@ -33,6 +33,7 @@ type DialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 // Keys are an issuer's. They are safe for concurrent use.
 type Keys struct {
 	url    string // empty: they come from a file, and stay as they are
+	place  string // url as others may see it
 	client *http.Client
 
 	wake chan struct{} // has a token when somebody wants Run to fetch at once
@@ -90,9 +91,18 @@ func FetchedKeys(address string, dial DialFunc) (*Keys, error) {
 		MaxResponseHeaderBytes: maxHeaderSize, DisableKeepAlives: true, // it is asked every few minutes
 	}
 	return &Keys{
-		url: address, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		url: address, place: placeOf(*u), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		client: &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: checkRedirect},
 	}, nil
+}
+
+// placeOf returns an address without what may be a secret in it.
+func placeOf(u url.URL) string {
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if u.RawQuery != "" {
+		u.RawQuery = "…"
+	}
+	return u.String()
 }
 
 func checkScheme(u *url.URL) error {
@@ -110,8 +120,10 @@ func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
 }
 
-// checkRedirect follows only to where one may begin, and never from elsewhere to this machine.
+// checkRedirect follows only to where one may begin, and never from elsewhere to this machine. Whoever is redirected to does
+// not hear where from: that address may have a secret in it.
 func checkRedirect(to *http.Request, via []*http.Request) error {
+	to.Header.Del("Referer")
 	if len(via) > maxRedirects {
 		return fmt.Errorf("more than %d redirects", maxRedirects)
 	}
@@ -202,7 +214,23 @@ func (k *Keys) fetch(ctx context.Context) error {
 	return err
 }
 
+// download asks the issuer. Its errors have nothing of the address but the place, and nothing of a redirect's.
 func (k *Keys) download(ctx context.Context) ([]key, error) {
+	set, err := k.get(ctx)
+	var whole *url.Error // names the address that was asked
+	if errors.As(err, &whole) {
+		err = whole.Err
+	}
+	switch {
+	case err == nil:
+		return set, nil
+	case strings.Contains(err.Error(), "Location header"): // and repeats it
+		err = errors.New("redirect to what is no URL")
+	}
+	return nil, fmt.Errorf("fetch keys from %s: %w", k.place, err)
+}
+
+func (k *Keys) get(ctx context.Context) ([]key, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {
 		return nil, err
@@ -210,21 +238,17 @@ func (k *Keys) download(ctx context.Context) ([]key, error) {
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
 	response, err := k.client.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("fetch keys: %w", err)
+		return nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("fetch keys from %s: %s", k.url, response.Status)
+		return nil, fmt.Errorf("%d %s", response.StatusCode, http.StatusText(response.StatusCode))
 	}
 	data, err := readSet(response.Body)
 	if err != nil {
-		return nil, fmt.Errorf("fetch keys from %s: %w", k.url, err)
+		return nil, err
 	}
-	set, err := parseSet(data)
-	if err != nil {
-		return nil, fmt.Errorf("fetch keys from %s: %w", k.url, err)
-	}
-	return set, nil
+	return parseSet(data)
 }
 
 // stop lets go those who wait for a fetch that will not be.

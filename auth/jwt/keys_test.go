@@ -182,7 +182,7 @@ func TestAnIssuerThatCannotBeReached(t *testing.T) {
 		s := &site{}
 		v, told := follow(t, s)
 		synctest.Wait()
-		if !strings.HasPrefix(told.last(), "false fetch keys: ") || !strings.Contains(told.last(), "connection refused") {
+		if !strings.HasPrefix(told.last(), "false fetch keys from https://issuer.example/jwks.json: ") || !strings.Contains(told.last(), "connection refused") {
 			t.Errorf("told %q", told.last())
 		}
 		wantAdmits(t, v, "k", ErrNoKeys)
@@ -196,12 +196,12 @@ func TestAnIssuerThatCannotBeReached(t *testing.T) {
 		s.publish(nil)
 		time.Sleep(keepKeys - time.Minute)
 		wantAdmits(t, v, "k", nil)
-		if !strings.HasPrefix(told.last(), "true fetch keys: ") {
+		if !strings.HasPrefix(told.last(), "true fetch keys from https://issuer.example/jwks.json: ") {
 			t.Errorf("told %q", told.last())
 		}
 		time.Sleep(time.Hour)
 		wantAdmits(t, v, "k", ErrNoKeys)
-		if !strings.HasPrefix(told.last(), "false fetch keys: ") {
+		if !strings.HasPrefix(told.last(), "false fetch keys from https://issuer.example/jwks.json: ") {
 			t.Errorf("told %q", told.last())
 		}
 		s.publish([]byte(strings.Repeat(" ", maxSetBytes+1)))
@@ -284,6 +284,46 @@ func TestRedirects(t *testing.T) {
 	from := httptest.NewRequest(http.MethodGet, "https://issuer.example/keys", nil)
 	if checkRedirect(away, []*http.Request{from}) == nil {
 		t.Error("the issuer sends Sluice to its own machine")
+	}
+}
+
+func TestTheAddressOfKeysIsTold(t *testing.T) {
+	t.Parallel()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/none", http.NotFound)
+	mux.HandleFunc("/body", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/cut", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "9") })
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Location"] = []string{"http://[" + r.URL.RawQuery}
+		w.WriteHeader(http.StatusFound)
+	})
+	mux.Handle("/away", http.RedirectHandler("http://issuer.example/keys?signature=hunter2", http.StatusFound))
+	mux.Handle("/moved", http.RedirectHandler("/referer?signature=hunter2", http.StatusFound))
+	mux.HandleFunc("/referer", func(w http.ResponseWriter, r *http.Request) {
+		if r.Referer() != "" {
+			t.Errorf("the next one hears %q", r.Referer())
+		}
+		w.WriteHeader(http.StatusTeapot)
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	gone := httptest.NewServer(mux)
+	gone.Close()
+	for address, want := range map[string]string{
+		server.URL + "/none": "404 Not Found", server.URL + "/body": "", server.URL + "/cut": "unexpected EOF", server.URL + "/echo": "redirect to what is no URL",
+		server.URL + "/away": "redirect: must be https", server.URL + "/moved": "418", gone.URL + "/keys": "refused",
+	} {
+		k, err := FetchedKeys(address+"?token=hunter2", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = k.download(t.Context())
+		if err == nil || !strings.HasPrefix(err.Error(), "fetch keys from "+address+"?…: ") || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v, want %q and no secret", address, err, want)
+		}
+	}
+	if _, err := FetchedKeys("https://user:hunter2@issuer.example/?token=hunter2", nil); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("with a password: %v", err)
 	}
 }
 
