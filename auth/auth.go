@@ -55,7 +55,7 @@ type FailedError struct {
 }
 
 func (e *FailedError) Error() string {
-	return fmt.Sprintf("%v for role %q: %s", ErrAuthFailed, e.Role, e.Why)
+	return fmt.Sprintf("%v for role %.64q: %s", ErrAuthFailed, e.Role, e.Why)
 }
 
 // Unwrap returns ErrAuthFailed.

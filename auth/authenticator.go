@@ -209,7 +209,7 @@ func (a *Authenticator) lookup(ctx context.Context, role string) (Entry, error) 
 	if err == nil || errors.Is(err, ErrUnknownRole) || errors.Is(err, ErrLookup) || ctx.Err() != nil {
 		return e, err
 	}
-	return e, fmt.Errorf("%w: role %q: %w", ErrLookup, role, err)
+	return e, fmt.Errorf("%w: role %.64q: %w", ErrLookup, role, err)
 }
 
 // salt returns the salt of a role for which none is stored: the same each time, and for each role another.

@@ -15,7 +15,7 @@ const MaxQueries = 2
 const (
 	maxUnknown = 1000        // roles remembered not to exist
 	invalidGap = time.Second // between two invalidations of a role
-	askFormat  = "ask for role %q: %w"
+	askFormat  = "ask for role %.64q: %w"
 )
 
 // QueryFunc asks Postgres for a role. It may block until ctx is done, and is safe for concurrent use. Errors:

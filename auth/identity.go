@@ -69,9 +69,9 @@ type IdentityError struct {
 
 func (e *IdentityError) Error() string {
 	if e.Err != nil {
-		return fmt.Sprintf("%s authentication for role %q: %v", e.Method, e.Role, e.Err)
+		return fmt.Sprintf("%s authentication for role %.64q: %v", e.Method, e.Role, e.Err)
 	}
-	return fmt.Sprintf("%s authentication for role %q: the client is %q", e.Method, e.Role, e.Identity)
+	return fmt.Sprintf("%s authentication for role %.64q: the client is %.200q", e.Method, e.Role, e.Identity)
 }
 
 // Unwrap returns ErrIdentity and the cause.

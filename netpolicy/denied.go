@@ -87,7 +87,7 @@ func (e *DeniedError) Error() string {
 	}
 	fmt.Fprintf(&b, " denied: %s by %s of the %s", e.Cause, e.Rule, e.Level)
 	if e.Peer.Tenant != "" || e.Peer.Role != "" {
-		fmt.Fprintf(&b, " (tenant %q, role %q, database %q, mode %q, tls %t)",
+		fmt.Fprintf(&b, " (tenant %q, role %.64q, database %.64q, mode %q, tls %t)",
 			e.Peer.Tenant, e.Peer.Role, e.Peer.Database, e.Peer.Mode, e.Peer.TLS)
 	}
 	return b.String()

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"sluice/internal/config"
 	"sluice/internal/pgscript"
@@ -97,6 +98,38 @@ func TestALoginWithoutATenantLooksLikeAWrongPasswordButInTheLog(t *testing.T) {
 			}
 			if !strings.Contains(h.log.String(), why) {
 				t.Errorf("%s: the log does not say %s:\n%s", user, why, h.log)
+			}
+		}
+	})
+}
+
+func TestWhatAnybodyCanSendIsBoundedInTheLogs(t *testing.T) {
+	bothPorts(t, func(t *testing.T, port string) {
+		audit := filepath.Join(t.TempDir(), "audit.jsonl")
+		h := newHarness(t, pgscript.Options{}, func(c *config.Config, tenant *config.Tenant) {
+			c.Log.Audit = audit
+			tenant.Auth.Method, tenant.Auth.UsersFile = config.AuthSCRAM, usersFile(t, `"alice" "secret"`)
+			closed := *tenant
+			closed.Name, closed.OtherRoles = "closed", config.Deny
+			c.Tenants = append(c.Tenants, closed)
+		})
+		long := "\u009b31m\x1b[2J" + strings.Repeat("x", 3000)
+		for _, user := range []string{long, long + ".default", "alice." + long, long + ".closed", "alice.default"} {
+			_ = refusal(t, h.connect(port), user, "a"+long, "wrong")
+		}
+		recorded, err := os.ReadFile(audit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, log := range []string{h.log.String(), h.json.String(), string(recorded)} {
+			for line := range strings.Lines(log) {
+				odd := strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return !unicode.IsPrint(r) })
+				if len(line) > 1500 || odd {
+					t.Errorf("a line of %d bytes, with control characters %t:\n%q", len(line), odd, line)
+				}
+			}
+			if strings.Count(log, "auth_failed") < 4 || !strings.Contains(log, "denied_policy") || !strings.Contains(log, "wrong password") {
+				t.Errorf("it does not say what there was:\n%s", log)
 			}
 		}
 	})

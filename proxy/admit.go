@@ -292,7 +292,7 @@ func (s *Server) logEnd(f *facts, e *endError, d time.Duration) {
 		attrs = append(attrs, logDetail, e.detail)
 	}
 	if e.err != nil {
-		attrs = append(attrs, logError, e.err)
+		attrs = append(attrs, logError, shownError(e.err))
 	}
 	s.log.Log(s.ctx, level, "session ended", attrs...)
 }

@@ -174,7 +174,7 @@ func (a *audit) refusal(f *facts, e *endError) {
 		attrs = append(attrs, logDetail, e.detail)
 	}
 	if e.err != nil {
-		attrs = append(attrs, logError, e.err.Error())
+		attrs = append(attrs, logError, shownError(e.err))
 	}
 	a.note(auditRefusal, attrs...)
 }

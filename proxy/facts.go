@@ -57,7 +57,7 @@ func (f *facts) seenAs() string {
 func (f *facts) attrs() []any {
 	attrs := []any{
 		logSession, f.id, logClientAddr, f.clientAddr(), logListener, f.listener, logMode, f.mode, logTenant, f.tenant,
-		logRole, f.role, logDatabase, f.database, logTLS, f.tls, logApplication, f.application,
+		logRole, shownName(f.role), logDatabase, shownName(f.database), logTLS, f.tls, logApplication, f.application,
 	}
 	if f.balancer != nil {
 		attrs = append(attrs, logBalancer, *f.balancer)

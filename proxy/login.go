@@ -94,7 +94,7 @@ func (a *admission) noTenant() string {
 	if a.claimed == "" {
 		return "the client names none of the tenants, as in role.tenant"
 	}
-	return fmt.Sprintf("this listener has no tenant %q", a.claimed)
+	return fmt.Sprintf("this listener has no tenant %.64q", a.claimed)
 }
 
 // authenticate has the client prove its role.

@@ -151,7 +151,7 @@ func (r *Request) parseParams(p []byte) error {
 		}
 		value, rest, ok := CString(rest)
 		if !ok {
-			return fmt.Errorf("%w: value of parameter %q without end", ErrStartup, name)
+			return fmt.Errorf("%w: value of parameter %.64q without end", ErrStartup, name)
 		}
 		r.Params = append(r.Params, Param{Name: string(name), Value: string(value)})
 		p = rest
