@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"sluice/internal/loop"
@@ -38,7 +37,9 @@ type admission struct {
 	tlsConn *tls.Conn
 	shown   *x509.Certificate // the server certificate of the TLS session; nil without TLS
 	keyLen  int               // of the key for cancelling
-	claimed string            // the tenant that the client asks for, whether there is one or not
+	typed   string            // the user name as the client has sent it, perhaps with a tenant
+	claimed string            // what a stranger calls its tenant
+	astray  string            // why it is a stranger, for the log
 	proving bool              // counted by Server.proving
 	entered bool              // counted by caps
 	known   bool              // not counted by Server.logins any more
@@ -108,61 +109,6 @@ func (a *admission) run(ctx context.Context) *endError {
 		return &endError{reason: ReasonClientDisconnected, err: errQuiet}
 	}
 	return a.login(ctx, r)
-}
-
-// resolve finds the tenant: by the suffix of the user name, the TLS server name and the options, which must agree.
-func (a *admission) resolve(st *startup) (*tenantState, *endError) {
-	a.role = st.user
-	var named []string
-	if i := strings.LastIndexByte(st.user, '.'); i > 0 {
-		a.claimed = st.user[i+1:]
-		if t := a.state.tenants[strings.ToLower(st.user[i+1:])]; t != nil && t.cfg.Name == st.user[i+1:] {
-			named = append(named, t.cfg.Name)
-			a.role = st.user[:i]
-		}
-	}
-	if a.tlsConn != nil {
-		if label, _, ok := strings.Cut(a.tlsConn.ConnectionState().ServerName, "."); ok {
-			if t := a.state.tenants[strings.ToLower(label)]; t != nil {
-				named = append(named, t.cfg.Name)
-			}
-		}
-	}
-	named = append(named, st.tenants...)
-	if len(named) > 0 {
-		a.claimed = named[0]
-	}
-	var ts *tenantState
-	switch {
-	case len(named) == 0 && a.state.only != nil:
-		ts = a.state.only
-	case len(named) == 0:
-		return nil, nil
-	default:
-		for _, n := range named[1:] {
-			if n != named[0] {
-				return nil, &endError{reason: ReasonInvalidStartup, message: "the connection names two different tenants"}
-			}
-		}
-		if t := a.state.tenants[strings.ToLower(named[0])]; t != nil && t.cfg.Name == named[0] {
-			ts = t
-		}
-	}
-	if ts != nil && !a.serves(ts.cfg.Name) {
-		return nil, nil
-	}
-	return ts, nil
-}
-
-// serves reports whether the listener serves the tenant.
-func (a *admission) serves(tenant string) bool {
-	only := a.ln.cfg().Tenants
-	for _, t := range only {
-		if t == tenant {
-			return true
-		}
-	}
-	return len(only) == 0
 }
 
 // checkPolicy holds the client against the policy. That the database is not admitted is told after authentication only:

@@ -74,29 +74,6 @@ func (a *admission) login(ctx context.Context, r *wire.Request) *endError {
 	return a.open(ctx, wc, ts, st, cred)
 }
 
-// stranger is the login to a tenant that does not exist: it looks like a wrong password, but in the log.
-func (a *admission) stranger(ctx context.Context, wc *wire.Conn) *endError {
-	au, err := auth.New(auth.Params{Method: auth.SCRAMSHA256, Store: auth.Chain{}, MockKey: a.srv.env.mockKey})
-	if err != nil {
-		return &endError{reason: ReasonInternalError, err: err}
-	}
-	if _, e := a.authenticate(ctx, wc, au); e != nil {
-		if errors.Is(e.err, auth.ErrAuthFailed) {
-			e.err = fmt.Errorf("%w: %s", e.err, a.noTenant())
-		}
-		return e
-	}
-	return &endError{reason: ReasonInternalError, err: errors.New("a stranger was authenticated")}
-}
-
-// noTenant says why a stranger has none.
-func (a *admission) noTenant() string {
-	if a.claimed == "" {
-		return "the client names none of the tenants, as in role.tenant"
-	}
-	return fmt.Sprintf("this listener has no tenant %.64q", a.claimed)
-}
-
 // authenticate has the client prove its role.
 func (a *admission) authenticate(ctx context.Context, wc *wire.Conn, au *auth.Authenticator) (auth.Credential, *endError) {
 	if e := a.passGuard(ctx); e != nil {
@@ -143,11 +120,11 @@ func (a *admission) unproved(err error) *endError {
 	identity, known := errors.AsType[*auth.IdentityError](err)
 	switch {
 	case errors.Is(err, auth.ErrAuthFailed):
-		e.reason, e.message = ReasonAuthFailed, fmt.Sprintf("password authentication failed for user %q", a.role)
+		e.reason, e.message = ReasonAuthFailed, fmt.Sprintf("password authentication failed for user %q", a.typed)
 	case known && identity.Method == auth.Cert:
-		e.message = fmt.Sprintf("certificate authentication failed for user %q", a.role)
+		e.message = fmt.Sprintf("certificate authentication failed for user %q", a.typed)
 	case known:
-		e.message = fmt.Sprintf("Peer authentication failed for user %q", a.role)
+		e.message = fmt.Sprintf("Peer authentication failed for user %q", a.typed)
 	case errors.Is(err, auth.ErrNeedsCertificate):
 		e.message, e.hint = "connection requires a valid client certificate", "Connect with sslcert and sslkey."
 	case errors.Is(err, auth.ErrNeedsSocket):

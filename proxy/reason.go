@@ -78,7 +78,7 @@ var reasons = [numReasons]reasonRow{
 	ReasonProtocolViolation:         {"protocol_violation", "FATAL", "08P01", slog.LevelWarn, "protocol violation", "", "malformed framing, or a message out of place"},
 	ReasonMessageTooLarge:           {"message_too_large", "FATAL", "54000", slog.LevelWarn, "message too large", "", "a message that must be held, such as a password, is over its limit"},
 	ReasonFeatureNotSupported:       {"feature_not_supported", "FATAL", "0A000", slog.LevelInfo, "not supported by Sluice", "Connect directly to PostgreSQL for this.", "replication, or a protocol version before 3.0"},
-	ReasonInvalidStartup:            {"invalid_startup", "FATAL", "28000", slog.LevelInfo, "no PostgreSQL user name specified in startup packet", "", "the start-up packet names no user, or two tenants that disagree"},
+	ReasonInvalidStartup:            {"invalid_startup", "FATAL", "28000", slog.LevelInfo, "no PostgreSQL user name specified in startup packet", "", "the start-up packet names no user, or its options two tenants"},
 	ReasonDeniedAddress:             {"denied_address", "FATAL", "28000", slog.LevelInfo, "", "Ask the operator to add this address to the allowed networks.", "no rule admits the address; the message names the address as it was seen, and the port"},
 	ReasonBannedAddress:             {"banned_address", "FATAL", "28000", slog.LevelInfo, "", "", "too many failed logins from the address; the hint has the ban's end; nothing is sent in a flood"},
 	ReasonTooManyFailedLogins:       {"too_many_failed_logins", "FATAL", "53300", slog.LevelInfo, "", "Check the password, and try again in a moment.", "failed logins delay the next ones from the address, and this one for longer than limits.login_timeout; nothing is sent in a flood"},

@@ -182,7 +182,7 @@ func compileTenant(cfg *config.Config, c *config.Tenant, before *state, env envi
 // tenantAuth builds what verifies the tenant's clients: the users file first, then the query. old is the tenant's state that
 // is replaced, nil if there is none.
 func tenantAuth(ts, old *tenantState, maps []config.IdentLine, env environment) (*auth.Authenticator, error) {
-	p := auth.Params{Method: auth.Method(ts.cfg.Auth.Method), MockKey: env.mockKey, ClientCert: auth.CertRule(ts.cfg.Auth.ClientCert)}
+	p := auth.Params{Method: auth.Method(ts.cfg.Auth.Method), MockKey: env.mockKeyOf(ts.cfg.Name), ClientCert: auth.CertRule(ts.cfg.Auth.ClientCert)}
 	for _, name := range ts.cfg.Auth.CertNames {
 		p.CertNames = append(p.CertNames, auth.CertName(name))
 	}

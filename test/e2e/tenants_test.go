@@ -98,9 +98,9 @@ func TestTenantsAreToldApart(t *testing.T) {
 		{name: "option", login: login{user: "alice", password: right, options: "-c sluice.tenant=acme"}, tenant: "acme"},
 		{name: "option beside others", login: login{user: "alice", password: other, options: "-c work_mem=3MB reference=globex"}, tenant: "globex"},
 		{name: "all three agree", login: login{user: "alice.acme", password: right, serverName: "acme.db.example", options: "--sluice.tenant=acme"}, tenant: "acme"},
-		{name: "suffix and server name disagree", login: login{user: "alice.acme", password: right, serverName: "globex.db.example"}, code: "28000"},
-		{name: "suffix and option disagree", login: login{user: "alice.acme", password: right, options: "-c sluice.tenant=globex"}, code: "28000"},
-		{name: "server name and option disagree", login: login{user: "alice", password: right, serverName: "acme.db.example", options: "reference=globex"}, code: "28000"},
+		{name: "suffix and server name disagree", login: login{user: "alice.acme", password: right, serverName: "globex.db.example"}, code: "28P01"},
+		{name: "suffix and option disagree", login: login{user: "alice.acme", password: right, options: "-c sluice.tenant=globex"}, code: "28P01"},
+		{name: "server name and option disagree", login: login{user: "alice", password: right, serverName: "acme.db.example", options: "reference=globex"}, code: "28P01"},
 		{name: "two options disagree", login: login{user: "alice", password: right, options: "reference=acme -c sluice.tenant=globex"}, code: "28000"},
 		{name: "password of the other tenant", login: login{user: "alice.acme", password: other}, code: "28P01"},
 		{name: "no tenant", login: login{user: "alice", password: right}, code: "28P01"},
@@ -126,7 +126,7 @@ func TestTenantsAreToldApart(t *testing.T) {
 	// A tenant that does not exist looks like a wrong password, to the letter.
 	_, wrong := r.as("session", login{user: "alice.acme", password: "wrong"})
 	_, unknown := r.as("session", login{user: "alice.nobody", password: "wrong"})
-	if a, b := lastWords(wrong), lastWords(unknown); strings.ReplaceAll(b, "alice.nobody", "alice") != a {
+	if a, b := lastWords(wrong), lastWords(unknown); strings.ReplaceAll(b, "alice.nobody", "alice.acme") != a {
 		t.Errorf("a wrong password: %q; an unknown tenant: %q", a, b)
 	}
 }
