@@ -75,3 +75,58 @@ func TestCertificatesThatEndAreWarnedOf(t *testing.T) {
 		said(2, ended...) // once a day
 	})
 }
+
+func TestReloadThatFailsLeavesTheCertificates(t *testing.T) {
+	authority := newSigner(t)
+	cert, key := authority.files(authority.issue("old", nil))
+	own, ownKey := authority.files(authority.issue("own", nil))
+	put := func(from, to string) {
+		t.Helper()
+		data, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	newCert, newKey := authority.files(authority.issue("new", nil))
+	synctest.Test(t, func(t *testing.T) {
+		secured := func(c *config.Config, tenant *config.Tenant) {
+			c.TLS.CertFile, c.TLS.KeyFile = cert, key
+			tenant.Backend.TLSMode, tenant.Backend.CertFile, tenant.Backend.KeyFile = config.TLSPrefer, own, ownKey
+		}
+		h := newHarness(t, pgscript.Options{}, secured)
+		shows := func(want string) {
+			t.Helper()
+			tc, err := h.direct(sessionPort, clientTLS("postgresql"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := tc.ConnectionState().PeerCertificates[0].Subject.CommonName; got != want {
+				t.Errorf("clients are shown the certificate %q, want %q", got, want)
+			}
+			_ = tc.Close()
+		}
+		put(newCert, cert)
+		put(newKey, key)
+		keep := filepath.Join(filepath.Dir(ownKey), "keep.pem")
+		put(ownKey, keep)
+		put(newKey, ownKey) // which is not own's
+		if err := h.srv.Reload(settings(secured)); err == nil || !strings.Contains(err.Error(), "tenants[0].backend: cert_file "+own) {
+			t.Errorf("Reload = %v, want an error about the key of %s", err, own)
+		}
+		shows("old")
+		put(keep, ownKey)
+		audit := func(c *config.Config, tenant *config.Tenant) {
+			secured(c, tenant)
+			c.Log.Audit = filepath.Dir(cert) // a folder
+		}
+		if err := h.srv.Reload(settings(audit)); err == nil || !strings.Contains(err.Error(), "log.audit") {
+			t.Errorf("Reload = %v, want an error about log.audit", err)
+		}
+		shows("old")
+		h.reload(secured)
+		shows("new")
+	})
+}

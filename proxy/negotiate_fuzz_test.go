@@ -48,7 +48,7 @@ func offering(tb testing.TB) [2]*state {
 	}
 	var states [2]*state
 	for i, t := range []config.TLS{c, {ClientCert: config.ClientCertNone, MinVersion: "1.2"}} {
-		s, err := serverTLS(t, nil)
+		s, err := serverTLS(t)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -23,7 +23,7 @@ func Notes(cfg *config.Config) (notes []string) {
 
 // certificateNotes returns a note for each certificate that is not valid at now, or soon will not be.
 func certificateNotes(cfg *config.Config, now time.Time) (notes []string) {
-	if t, err := serverTLS(cfg.TLS, nil); err == nil {
+	if t, err := serverTLS(cfg.TLS); err == nil {
 		notes = append(notes, dated("tls", t, now)...)
 	}
 	for i := range cfg.Tenants {

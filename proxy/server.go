@@ -283,6 +283,7 @@ func (s *Server) ReloadBy(cfg *config.Config, by Author) (err error) {
 		}
 		return err
 	}
+	st.swapCertificates() // nothing can go wrong any more
 	s.keeper.seen = data
 	s.audit.use(file)
 	s.use(st)

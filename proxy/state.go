@@ -36,6 +36,7 @@ type state struct {
 	tls     *tlsconf.Server
 	tenants map[string]*tenantState // by lower-case name, as TLS server names have no case
 	only    *tenantState            // the tenant, if there is one
+	swaps   []func()                // see renew; none once the state counts
 }
 
 // tenantState is one tenant's part of it.
@@ -92,11 +93,16 @@ func compile(cfg *config.Config, before *state, env environment) (*state, error)
 		problems = append(problems, err)
 	}
 	st.policy = policy
-	if st.tls, err = serverTLS(cfg.TLS, before); err != nil {
+	if before != nil && reflect.DeepEqual(before.cfg.TLS, cfg.TLS) {
+		st.tls, err = before.tls, st.renew(before.tls)
+	} else {
+		st.tls, err = serverTLS(cfg.TLS)
+	}
+	if err != nil {
 		problems = append(problems, fmt.Errorf("tls: %w", err))
 	}
 	for i := range cfg.Tenants {
-		ts, err := compileTenant(cfg, &cfg.Tenants[i], before, env)
+		ts, err := st.compileTenant(&cfg.Tenants[i], before, env)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("tenants[%d].%w", i, err))
 			continue
@@ -122,10 +128,24 @@ func Check(cfg *config.Config) []error {
 	return []error{err}
 }
 
-func serverTLS(c config.TLS, before *state) (*tlsconf.Server, error) {
-	if before != nil && reflect.DeepEqual(before.cfg.TLS, c) {
-		return before.tls, before.tls.Reload()
+// renew reads certificates again which are in use. They are swapped when the state begins to count: it may come to nothing.
+func (st *state) renew(certificates interface{ Prepare() (func(), error) }) error {
+	swap, err := certificates.Prepare()
+	if err == nil {
+		st.swaps = append(st.swaps, swap)
 	}
+	return err
+}
+
+// swapCertificates has those count that the state was built with. It is called once, before the state is shared.
+func (st *state) swapCertificates() {
+	for _, swap := range st.swaps {
+		swap()
+	}
+	st.swaps = nil
+}
+
+func serverTLS(c config.TLS) (*tlsconf.Server, error) {
 	p := tlsconf.ServerParams{
 		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCert: tlsconf.ClientCert(c.ClientCert),
 		ClientCAFile: c.ClientCAFile, MinVersion: tlsconf.Version(c.MinVersion), CAFile: c.CAFile,
@@ -139,7 +159,7 @@ func serverTLS(c config.TLS, before *state) (*tlsconf.Server, error) {
 	return tlsconf.NewServer(p)
 }
 
-func compileTenant(cfg *config.Config, c *config.Tenant, before *state, env environment) (*tenantState, error) {
+func (st *state) compileTenant(c *config.Tenant, before *state, env environment) (*tenantState, error) {
 	ts := &tenantState{cfg: c, roles: make(map[string]*config.Role), databases: make(map[string]*config.Database)}
 	var old *tenantState
 	if before != nil {
@@ -161,7 +181,7 @@ func compileTenant(cfg *config.Config, c *config.Tenant, before *state, env envi
 	}
 	sameBackend := old != nil && reflect.DeepEqual(old.cfg.Backend, c.Backend)
 	if sameBackend {
-		ts.dialer, ts.tls, err = old.dialer, old.tls, old.tls.Reload()
+		ts.dialer, ts.tls, err = old.dialer, old.tls, st.renew(old.tls)
 	} else {
 		ts.dialer, ts.tls, err = tenantDialer(&c.Backend, env.dial)
 	}
@@ -173,7 +193,7 @@ func compileTenant(cfg *config.Config, c *config.Tenant, before *state, env envi
 	} else if ts.svc, err = newService(c.Service, ts.dialer); err != nil {
 		return nil, fmt.Errorf("service: %w", err)
 	}
-	if ts.auth, err = tenantAuth(ts, old, cfg.IdentMaps, env); err != nil {
+	if ts.auth, err = tenantAuth(ts, old, st.cfg.IdentMaps, env); err != nil {
 		return nil, fmt.Errorf("auth.%w", err)
 	}
 	return ts, nil

@@ -21,15 +21,15 @@ func adminCertificate(c config.Admin) (*tlsconf.Certificate, error) {
 	return cert, nil
 }
 
-// reloadAdminCertificate reads it again, if a reload leaves it where it is; else it takes a restart.
-func (d *daemon) reloadAdminCertificate(before, after config.Admin) error {
+// renewAdminCertificate reads it again, if a reload leaves it where it is; else it takes a restart. It counts with swap.
+func (d *daemon) renewAdminCertificate(before, after config.Admin) (swap func(), err error) {
 	if d.adminCert == nil || before.CertFile != after.CertFile || before.KeyFile != after.KeyFile {
-		return nil
+		return func() {}, nil
 	}
-	if err := d.adminCert.Reload(); err != nil {
-		return fmt.Errorf("admin: %w", err)
+	if swap, err = d.adminCert.Prepare(); err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
 	}
-	return nil
+	return swap, nil
 }
 
 // watchAdminCertificate reads it again when its files change, until ctx is done, unless nothing is to be watched.

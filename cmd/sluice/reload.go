@@ -13,14 +13,7 @@ func (d *daemon) Reload(by proxy.Author) error {
 	defer d.reloading.Unlock()
 	before := d.cfg.Load()
 	seen := digestsOf(d.watched(before))
-	cfg, err := d.source.load()
-	if err != nil {
-		d.server.ReloadFailed(err)
-	} else if err = d.reloadAdminCertificate(before.Admin, cfg.Admin); err != nil {
-		d.server.ReloadFailed(err)
-	} else {
-		err = d.server.ReloadBy(cfg, by)
-	}
+	cfg, err := d.apply(before, by)
 	if err != nil {
 		d.seen = seen
 		for _, line := range lines(err) {
@@ -39,6 +32,25 @@ func (d *daemon) Reload(by proxy.Author) error {
 	d.checkDescriptors(cfg)
 	d.rewatch(cfg, seen)
 	return nil
+}
+
+// apply does what a reload can fail at, and returns the configuration that counts now.
+func (d *daemon) apply(before *config.Config, by proxy.Author) (*config.Config, error) {
+	cfg, err := d.source.load()
+	if err != nil {
+		d.server.ReloadFailed(err)
+		return nil, err
+	}
+	swap, err := d.renewAdminCertificate(before.Admin, cfg.Admin)
+	if err != nil {
+		d.server.ReloadFailed(err)
+		return nil, err
+	}
+	if err := d.server.ReloadBy(cfg, by); err != nil {
+		return nil, err
+	}
+	swap()
+	return cfg, nil
 }
 
 // needRestart returns the keys that differ and that a reload does not apply.

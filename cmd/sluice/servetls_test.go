@@ -72,6 +72,59 @@ func TestServeWithTLSOnAllSides(t *testing.T) {
 	s.wantVerified(url, next)
 }
 
+func TestReloadThatFailsLeavesTheAdminCertificate(t *testing.T) {
+	t.Parallel()
+	s := &service{t: t, replace: []string{"PORT", "1", "TIMEOUT", "60s", "token: sesame", "token: sesame, cert_file: admin.pem, key_file: admin.key"}}
+	s.folder = writeFiles(t, map[string]string{"users.txt": "\"app\" \"secret\"\n"})
+	old := s.putCertificate("admin")
+	s.configure("watch: none\n"+served, "info")
+	s.serve()
+	url := "https://" + s.address("listening for operators")
+	verifies := func(ca string) bool {
+		got := command(t, "", "report", "transaction-mode", "--admin", url, "--admin-ca", ca, "--token", "sesame")
+		return got.code == 0
+	}
+	next := s.putCertificate("admin")
+	users := filepath.Join(s.folder, "users.txt")
+	if err := os.WriteFile(users, []byte("app secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reload := func(want int) {
+		t.Helper()
+		address := adminAddress{ca: old}
+		client, err := address.client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		request, err := http.NewRequest(http.MethodPost, url+"/reload", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer sesame")
+		request.Header.Set("Content-Type", "application/json")
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("POST /reload: %s, want %d", response.Status, want)
+		}
+	}
+	reload(http.StatusInternalServerError)
+	s.stderr.await(t, 0, "configuration problem", "users_file")
+	if !verifies(old) || verifies(next) {
+		t.Error("a reload that failed has replaced the certificate of the admin address")
+	}
+	if err := os.WriteFile(users, []byte("\"app\" \"secret\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reload(http.StatusOK)
+	if verifies(old) || !verifies(next) {
+		t.Error("a reload has left the certificate of the admin address")
+	}
+}
+
 // wantVerified fails unless /ca.pem is all that clients need to verify both ports in full.
 func (s *service) wantVerified(url, adminCA string) {
 	s.t.Helper()

@@ -27,6 +27,16 @@ func (r *reloader) Reload() error {
 	return err
 }
 
+// Prepare is Reload in two steps, for who has more to read that may be wrong: it reads the files, and swap swaps the
+// configurations. Nothing has changed before, and nothing has to be done for it to stay so.
+func (r *reloader) Prepare() (swap func(), err error) {
+	next, err := r.read()
+	if err != nil {
+		return nil, err
+	}
+	return func() { r.swap(next) }, nil
+}
+
 // Expiry returns when the first of the certificates that we show ends, the zero time if there is none.
 func (r *reloader) Expiry() time.Time {
 	var first time.Time
@@ -109,28 +119,42 @@ func (e *ExpiryError) Error() string {
 
 // reload is Reload; it also reports whether the configurations were replaced.
 func (r *reloader) reload() (changed bool, err error) {
-	order := r.reloads.Add(1)
-	next, err := r.load()
+	next, err := r.read()
 	if err != nil {
 		return false, err
 	}
+	return r.swap(next), nil
+}
+
+// read loads the files, and notes in which order.
+func (r *reloader) read() (*material, error) {
+	order := r.reloads.Add(1)
+	next, err := r.load()
+	if err != nil {
+		return nil, err
+	}
 	next.order = order
+	return next, nil
+}
+
+// swap makes next what counts, unless it is what counts already, or newer files have been read, and reports whether it did.
+func (r *reloader) swap(next *material) (changed bool) {
 	for {
 		old := r.current.Load()
 		switch {
 		case old == nil:
-		case old.order > order: // a load that began later has read newer files
-			return false, nil
+		case old.order > next.order: // a load that began later has read newer files
+			return false
 		case old.digest == next.digest:
 			kept := *old
-			kept.order = order
+			kept.order = next.order
 			if r.current.CompareAndSwap(old, &kept) {
-				return false, nil
+				return false
 			}
 			continue
 		}
 		if r.current.CompareAndSwap(old, next) {
-			return true, nil
+			return true
 		}
 	}
 }

@@ -96,6 +96,46 @@ func TestReloadSwapsAllOrNothing(t *testing.T) {
 	}
 }
 
+func TestWhatIsPreparedCountsOnceItIsSwapped(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "ca", nil, time.Hour)
+	cert, second, third := ca.issue(t, "first", nil), ca.issue(t, "second", nil), ca.issue(t, "third", nil)
+	s := mustServer(t, ServerParams{CertFile: cert.CertFile, KeyFile: cert.KeyFile})
+	prepare := func(next issued) func() {
+		t.Helper()
+		save(t, filepath.Dir(cert.CertFile), next.certPEM, next.keyPEM)
+		swap, err := s.Prepare()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return swap
+	}
+	want := func(name string) {
+		t.Helper()
+		if got := servedName(t, s); got != name {
+			t.Errorf("got %q, want %q", got, name)
+		}
+	}
+	_ = prepare(second) // comes to nothing
+	want("first")
+	swap := prepare(second)
+	want("first")
+	swap()
+	want("second")
+	swap = prepare(cert)
+	save(t, filepath.Dir(cert.CertFile), third.certPEM, third.keyPEM)
+	if err := s.Reload(); err != nil { // has read newer files
+		t.Fatal(err)
+	}
+	swap()
+	want("third")
+	writeFile(t, cert.KeyFile, second.keyPEM)
+	if swap, err := s.Prepare(); err == nil || swap != nil {
+		t.Error("a key that does not fit was prepared")
+	}
+	want("third")
+}
+
 func TestReloadThatBeganEarlierDoesNotWin(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t, "ca", nil, time.Hour)
