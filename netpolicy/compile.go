@@ -35,6 +35,7 @@ func (c *compiler) tenant(spec TenantSpec) (*tenant, error) {
 		allowOtherDatabases: spec.AllowOtherDatabases,
 		roles:               make(map[string]*role, len(spec.Roles)),
 		databases:           make(map[string]*database, len(spec.Databases)),
+		renamed:             make(map[string][]*database),
 	}
 	problems := []error{c.compile(&t.addresses, spec.Rules)}
 	for i, rs := range spec.Roles {
@@ -46,6 +47,11 @@ func (c *compiler) tenant(spec TenantSpec) (*tenant, error) {
 		d := &database{stage: ds.TLS}
 		problems = append(problems, within(fmt.Sprintf("database %q", ds.Name), c.compile(&d.addresses, ds.Rules)))
 		problems = append(problems, within(fmt.Sprintf("databases[%d]", i), add(t.databases, ds.Name, d)))
+	}
+	for _, ds := range spec.Databases {
+		if ds.InPostgres != "" && t.databases[ds.InPostgres] == nil {
+			t.renamed[ds.InPostgres] = append(t.renamed[ds.InPostgres], t.databases[ds.Name])
+		}
 	}
 	return t, errors.Join(problems...)
 }

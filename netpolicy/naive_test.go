@@ -51,13 +51,28 @@ func naiveTenant(t TenantSpec, peer Peer) verdict {
 	if d < 0 && !t.AllowOtherDatabases {
 		return verdict{DatabaseDenied, LevelTenant}
 	}
-	if d >= 0 && !naiveAddr(t.Databases[d].Rules, peer) {
-		return verdict{AddressDenied, LevelDatabase}
-	}
-	if d >= 0 && t.Databases[d].TLS == Enforce && !(peer.TLS || peer.Unix) {
-		return verdict{TLSRequired, LevelDatabase}
+	for _, d := range naiveDatabases(t, peer) {
+		if !naiveAddr(d.Rules, peer) {
+			return verdict{AddressDenied, LevelDatabase}
+		}
+		if d.TLS == Enforce && !(peer.TLS || peer.Unix) {
+			return verdict{TLSRequired, LevelDatabase}
+		}
 	}
 	return verdict{}
+}
+
+// naiveDatabases returns the one with the name that peer asks for, or else those which have that name in Postgres.
+func naiveDatabases(t TenantSpec, peer Peer) (found []DatabaseSpec) {
+	for _, d := range t.Databases {
+		if d.Name == peer.Database {
+			return []DatabaseSpec{d}
+		}
+		if d.InPostgres == peer.Database {
+			found = append(found, d)
+		}
+	}
+	return found
 }
 
 // naiveStage looks for everything that concerns peer.
@@ -72,10 +87,8 @@ func naiveStage(spec Spec, peer Peer) Stage {
 				strictest = r.TLS
 			}
 		}
-		for _, d := range t.Databases {
-			if d.Name == peer.Database && d.TLS > strictest {
-				strictest = d.TLS
-			}
+		for _, d := range naiveDatabases(t, peer) {
+			strictest = max(strictest, d.TLS)
 		}
 		return strictest
 	}
@@ -200,7 +213,11 @@ func (d *dice) spec() Spec {
 			t.Roles = append(t.Roles, r)
 		}
 		for j := range d.roll(3) {
-			t.Databases = append(t.Databases, DatabaseSpec{Name: string(rune('a' + j)), Rules: d.rules(), TLS: d.stage()})
+			database := DatabaseSpec{Name: string(rune('a' + j)), Rules: d.rules(), TLS: d.stage()}
+			if d.roll(2) == 0 {
+				database.InPostgres = d.name()
+			}
+			t.Databases = append(t.Databases, database)
 		}
 		spec.Tenants = append(spec.Tenants, t)
 	}

@@ -36,6 +36,7 @@ type tenant struct {
 	allowOtherDatabases bool
 	roles               map[string]*role
 	databases           map[string]*database
+	renamed             map[string][]*database // by the name in Postgres, where databases has none of that name
 }
 
 type role struct {
@@ -108,12 +109,22 @@ func (t *tenant) checkRole(peer *Peer) error {
 }
 
 func (t *tenant) checkDatabase(peer *Peer) error {
-	d, listed := t.databases[peer.Database]
-	switch {
-	case !listed && t.allowOtherDatabases:
-		return nil
-	case !listed:
+	if d, listed := t.databases[peer.Database]; listed {
+		return d.check(peer)
+	}
+	if !t.allowOtherDatabases {
 		return denied(*peer, LevelTenant, DatabaseDenied, "other_databases")
+	}
+	for _, d := range t.renamed[peer.Database] {
+		if err := d.check(peer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *database) check(peer *Peer) error {
+	switch {
 	case !d.admitsPeer(peer):
 		return deniedAddress(*peer, LevelDatabase, &d.addresses)
 	case d.stage.denies(peer):

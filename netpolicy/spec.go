@@ -55,9 +55,11 @@ type RoleSpec struct {
 	Modes []string // the listener modes the role may use; empty: all
 }
 
-// DatabaseSpec narrows its tenant for the clients that ask for one database.
+// DatabaseSpec narrows its tenant for the clients that ask for one database: by its name, or by the one that it has in
+// Postgres. A DatabaseSpec with that Name takes its place; where several have it in Postgres all of them count.
 type DatabaseSpec struct {
-	Name  string
-	Rules Rules
-	TLS   Stage
+	Name       string
+	InPostgres string // its name there; empty: the same
+	Rules      Rules
+	TLS        Stage
 }

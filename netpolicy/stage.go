@@ -40,6 +40,9 @@ func (p *Policy) Stage(peer Peer) Stage {
 		stage = max(stage, r.stage)
 	}
 	if d := t.databases[peer.Database]; d != nil {
+		return max(stage, d.stage)
+	}
+	for _, d := range t.renamed[peer.Database] {
 		stage = max(stage, d.stage)
 	}
 	return stage

@@ -103,6 +103,28 @@ func TestALoginWithoutATenantLooksLikeAWrongPasswordButInTheLog(t *testing.T) {
 	})
 }
 
+func TestRulesOfAnAliasHoldForTheNameInPostgres(t *testing.T) {
+	bothPorts(t, func(t *testing.T, port string) {
+		h := newHarness(t, pgscript.Options{}, func(_ *config.Config, tenant *config.Tenant) {
+			tenant.Databases = []config.Database{{
+				Name: "reports", DBName: "prod",
+				Network: config.Network{AllowedCIDRs: []config.Entry{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}},
+			}}
+		})
+		for _, database := range []string{"reports", "prod"} {
+			if got := refusal(t, h.connectFrom("192.0.2.1", port), "alice", database, ""); !strings.Contains(got, "28000") {
+				t.Errorf("%s from elsewhere: %s", database, got)
+			}
+			if err := h.connectFrom("10.0.0.1", port).Login("alice", database, ""); err != nil {
+				t.Errorf("%s from within: %v", database, err)
+			}
+		}
+		if err := h.connectFrom("192.0.2.1", port).Login("alice", "other", ""); err != nil {
+			t.Errorf("another database: %v", err)
+		}
+	})
+}
+
 func TestWhatAnybodyCanSendIsBoundedInTheLogs(t *testing.T) {
 	bothPorts(t, func(t *testing.T, port string) {
 		audit := filepath.Join(t.TempDir(), "audit.jsonl")

@@ -16,7 +16,6 @@ func Notes(cfg *config.Config) (notes []string) {
 		if pooled && cfg.Tenants[i].Service.Role == "" {
 			notes = append(notes, fmt.Sprintf("tenants[%d].service: no role, so on the transaction port each client that has run LISTEN keeps a backend", i))
 		}
-		notes = append(notes, openNames(i, &cfg.Tenants[i])...)
 	}
 	return append(notes, certificateNotes(cfg, time.Now())...)
 }

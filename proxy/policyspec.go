@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"fmt"
-	"slices"
 
 	"sluice/internal/config"
 	"sluice/netpolicy"
@@ -26,7 +25,9 @@ func policySpec(cfg *config.Config, sv *saved) netpolicy.Spec {
 			ts.Roles = append(ts.Roles, rs)
 		}
 		for _, d := range t.Databases {
-			ts.Databases = append(ts.Databases, netpolicy.DatabaseSpec{Name: d.Name, Rules: sets.rules(d.Network), TLS: stageOf(d.TLSEnforcement)})
+			ts.Databases = append(ts.Databases, netpolicy.DatabaseSpec{
+				Name: d.Name, InPostgres: d.DBName, Rules: sets.rules(d.Network), TLS: stageOf(d.TLSEnforcement),
+			})
 		}
 		spec.Tenants = append(spec.Tenants, ts)
 	}
@@ -82,32 +83,6 @@ func checkSaved(cfg *config.Config, sv *saved) error {
 		}
 	}
 	return nil
-}
-
-// openNames returns a note for each database of the i-th tenant with rules that do not count for clients who ask for it by the
-// name that it has in Postgres.
-func openNames(i int, t *config.Tenant) (notes []string) {
-	if t.OtherDatabases != config.Allow {
-		return nil
-	}
-	for j, d := range t.Databases {
-		listed := slices.ContainsFunc(t.Databases, func(o config.Database) bool { return o.Name == d.DBName })
-		ruled := len(d.Network.DeniedCIDRs) > 0 || narrows(d.Network.AllowedCIDRs) || stageOf(d.TLSEnforcement) > stageOf(t.TLSEnforcement)
-		if !listed && ruled {
-			notes = append(notes, fmt.Sprintf("tenants[%d].databases[%d]: network and tls_enforcement do not count for clients who ask for %q by that name: list it too, or set other_databases to deny", i, j, d.DBName))
-		}
-	}
-	return notes
-}
-
-// narrows reports whether a list of networks leaves out any address.
-func narrows(allowed []config.Entry) bool {
-	for _, all := range []string{"0.0.0.0/0", "::/0"} {
-		if !slices.ContainsFunc(allowed, func(e config.Entry) bool { return e.Set == "" && e.Until.IsZero() && e.Prefix.String() == all }) {
-			return true
-		}
-	}
-	return false
 }
 
 // networkSets are the sets of the configuration by name.

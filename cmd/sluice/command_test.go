@@ -327,21 +327,6 @@ func TestCheckPrintsEveryProblemWithItsLineAndKey(t *testing.T) {
 			"sluice.yaml": "listeners: [{name: a, address: \"127.0.0.1:5432\", mode: session}]\ntenants:\n  - auth: {users_file: users.txt}\n",
 			"users.txt":   "\"app\" \"secret\"\n",
 		}, 0, []string{"FILE: ok"}},
-		{"rules that the other name of a database goes around", map[string]string{
-			"sluice.yaml": "tenants:\n  - auth: {users_file: users.txt}\n    service: {role: service, password: secret}\n    databases:\n" +
-				"      - {name: app, dbname: prod, network: {allowed_cidrs: [10.0.0.0/8]}}\n      - {name: web, dbname: prod}\n      - {name: own}\n" +
-				"      - {name: eu, dbname: prod_eu, network: {denied_cidrs: [10.0.0.0/8]}}\n      - {name: us, dbname: own, network: {denied_cidrs: [10.0.0.0/8]}}\n",
-			"users.txt": "\"app\" \"secret\"\n",
-		}, 0, []string{
-			"FILE: ok",
-			`FILE: tenants[0].databases[0]: network and tls_enforcement do not count for clients who ask for "prod" by that name: list it too, or set other_databases to deny`,
-			`FILE: tenants[0].databases[3]: network and tls_enforcement do not count for clients who ask for "prod_eu" by that name: `,
-		}},
-		{"the same where other databases are denied", map[string]string{
-			"sluice.yaml": "tenants:\n  - auth: {users_file: users.txt}\n    service: {role: service, password: secret}\n    other_databases: deny\n    databases:\n" +
-				"      - {name: app, dbname: prod, network: {allowed_cidrs: [10.0.0.0/8]}}\n",
-			"users.txt": "\"app\" \"secret\"\n",
-		}, 0, []string{"FILE: ok"}},
 		{"wrong keys and values", map[string]string{
 			"sluice.yaml": "frobnicate: 1\nlimits: {max_clients: many}\ntenants:\n  - pool_size: 0\n    auth: {method: trust}\n",
 		}, 2, []string{"FILE:1: frobnicate: ", "FILE:2: limits.max_clients: ", "FILE:4: tenants[0].pool_size: "}},

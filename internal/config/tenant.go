@@ -95,7 +95,7 @@ type Backend struct {
 // Database is a database that clients can name.
 type Database struct {
 	Name       string  `key:"name" doc:"what clients call it" required:"yes" reload:"live"`
-	DBName     string  `key:"dbname" doc:"its name in Postgres" shown:"the same as name" reload:"live"`
+	DBName     string  `key:"dbname" doc:"its name in Postgres, for which network and tls_enforcement count too unless it is listed by itself" shown:"the same as name" reload:"live"`
 	PoolSize   int     `key:"pool_size" doc:"backends per (role, mode); 0: the tenant's" unit:"backends" min:"0" max:"1000000" reload:"live"`
 	MaxClients int     `key:"max_clients" doc:"client connections per mode; 0: only the tenant's limit" unit:"connections" min:"0" max:"10000000" reload:"live"`
 	Network    Network `key:"network" doc:"narrows the tenant's"`
