@@ -73,6 +73,8 @@ type Peer struct {
 	ChannelBinding []byte
 	// Certificate is the client's, verified; nil if it has shown none. For Cert and ClientCert.
 	Certificate *x509.Certificate
+	// Subject, if it is not nil, is set to the subject of the token by which the client is let in. For JWT.
+	Subject *string
 	// User tells whose process is at the other end of a Unix socket; nil for other connections. For SocketUser.
 	User func() (name string, err error)
 }

@@ -34,6 +34,9 @@ func (x *exchange) token(ctx context.Context, tokens *jwt.Verifier) error {
 	if busy != nil {
 		return busy
 	}
+	if err == nil && x.peer.Subject != nil {
+		*x.peer.Subject = opened.Subject()
+	}
 	return x.notTaken(ctx, err)
 }
 

@@ -36,6 +36,7 @@ type admission struct {
 	wc      *wire.Conn // on nc, once the start-up message is read
 	tlsConn *tls.Conn
 	shown   *x509.Certificate // the server certificate of the TLS session; nil without TLS
+	subject string            // of the token that the client is let in by
 	keyLen  int               // of the key for cancelling
 	typed   string            // the user name as the client has sent it, perhaps with a tenant
 	claimed string            // what a stranger calls its tenant

@@ -158,7 +158,10 @@ func (a *admission) recordLogin(method string) {
 		attrs = append(attrs, logTLSVersion, version, logTLSCipher, cipher)
 	}
 	if cert := a.certificate(); cert != nil {
-		attrs = append(attrs, logCertificate, cert.Subject.String())
+		attrs = append(attrs, logCertificate, shown(cert.Subject.String(), maxShownError))
+	}
+	if a.subject != "" {
+		attrs = append(attrs, logSubject, shown(a.subject, maxShownSubject))
 	}
 	a.srv.audit.note(auditLogin, attrs...)
 }

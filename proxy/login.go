@@ -95,6 +95,7 @@ func (a *admission) authenticate(ctx context.Context, wc *wire.Conn, au *auth.Au
 func (a *admission) authPeer() auth.Peer {
 	p := auth.Peer{
 		Role: a.role, Addr: a.counted(), TLS: a.tls, Secure: a.local(), ChannelBinding: auth.EndPointBinding(a.shown),
+		Subject: &a.subject,
 	}
 	if a.unix {
 		p.User = func() (string, error) { return peerUser(a.nc) }

@@ -14,6 +14,7 @@ const (
 	logTLSVersion  = "tls_version"
 	logTLSCipher   = "tls_cipher"
 	logCertificate = "certificate"
+	logSubject     = "subject"
 	logApplication = "application_name"
 	logBackendPID  = "backend_pid"
 	logPool        = "pool"

@@ -9,8 +9,9 @@ import (
 
 // How much the logs repeat of what clients send, who need not have shown who they are.
 const (
-	maxShownName  = 64  // bytes of a name, of which Postgres keeps 63
-	maxShownError = 500 // bytes of an error, which may repeat more than names: the protocols that a TLS handshake names
+	maxShownName    = 64  // bytes of a name, of which Postgres keeps 63
+	maxShownSubject = 255 // bytes of a token's subject, as OpenID Connect bounds it
+	maxShownError   = 500 // bytes of an error, which may repeat more than names: the protocols that a TLS handshake names
 )
 
 // shownName returns a name that a client has sent as logs have it: no longer than maxShownName, and in quotes if a terminal

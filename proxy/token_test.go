@@ -38,11 +38,16 @@ func keySet(t *testing.T, name string) []byte {
 // tokenFor returns one of the issuer's for an hour.
 func tokenFor(t *testing.T, key, role string) string {
 	t.Helper()
+	return tokenAbout(t, key, role, "somebody")
+}
+
+func tokenAbout(t *testing.T, key, role, subject string) string {
+	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: signingKey(), KeyID: key}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims, err := json.Marshal(map[string]any{"iss": "issuer", "aud": "sluice", "role": role, "exp": time.Now().Add(time.Hour).Unix()})
+	claims, err := json.Marshal(map[string]any{"iss": "issuer", "aud": "sluice", "sub": subject, "role": role, "exp": time.Now().Add(time.Hour).Unix()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +146,38 @@ func publish(t *testing.T, n *memnet.Network, set []byte) {
 	t.Cleanup(func() {
 		_ = server.Close()
 		<-served
+	})
+}
+
+func TestTheAuditLogNamesTheSubjectOfAToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "jwks.json")
+		if err := os.WriteFile(path, keySet(t, "k"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h := newHarness(t, pgscript.Options{}, func(c *config.Config, tenant *config.Tenant) {
+			byToken(config.JWT{JWKSFile: path})(c, tenant)
+			c.Log.Audit = filepath.Join(dir, "audit.jsonl")
+		})
+		for subject, want := range map[string]string{
+			"auth0|4711":                       "auth0|4711",
+			"":                                 "",
+			"a\n\u009b31mb":                    `"a\n\u009b31mb"`,
+			strings.Repeat("x", 300):           strings.Repeat("x", 255) + "…",
+			`","event":"policy changed","a":"`: `","event":"policy changed","a":"`,
+		} {
+			h.wantPresented(sessionPort, "app", tokenAbout(t, "k", "app", subject), "")
+			synctest.Wait()
+			logins := events(t, dir, "event", "role", "auth_method", "subject")
+			if got, want := logins[len(logins)-1], strings.TrimSuffix("login app jwt "+want, " "); got != want {
+				t.Errorf("%q: the audit log says %q, want %q", subject, got, want)
+			}
+		}
+		h.wantPresented(sessionPort, "app", tokenAbout(t, "unknown", "app", "mallory"), "28P01")
+		if recorded, err := os.ReadFile(filepath.Join(dir, "audit.jsonl")); err != nil || strings.Contains(string(recorded), "mallory") {
+			t.Errorf("%v: a subject that nobody has signed for:\n%s", err, recorded)
+		}
 	})
 }
 

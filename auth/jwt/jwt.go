@@ -102,7 +102,12 @@ type Token struct {
 	v    *Verifier
 	jws  *jose.JSONWebSignature
 	keys []key
+
+	subject string
 }
+
+// Subject returns whom the token is about (claim sub), once Admits has admitted somebody; empty if it does not say.
+func (t *Token) Subject() string { return t.subject }
 
 // Open reads a token and finds the keys that it may be signed by. Where it names one that is not known it may wait until
 // the issuer has been asked again, or ctx is done.
@@ -175,6 +180,7 @@ func (t *Token) Admits(role string) error {
 	case !slices.Contains(roles(payload, t.v.claim), role):
 		return ErrRole
 	}
+	t.subject = claims.Subject
 	return nil
 }
 
