@@ -46,12 +46,14 @@ const (
 	WhyWrongPassword Why = "wrong password"
 	WhyExpired       Why = "expired"
 	WhyMD5Stored     Why = "stored md5 but scram required"
+	WhyMD5Name       Why = "wrong password, or a right one that md5 has hashed with another user name than the stored md5 hash is of"
 )
 
 // FailedError is a login that failed after the client had given its whole answer. It unwraps to ErrAuthFailed.
 type FailedError struct {
-	Role string
-	Why  Why
+	Role  string
+	Asked Method // by which the client was asked for its secret
+	Why   Why
 }
 
 func (e *FailedError) Error() string {

@@ -62,6 +62,8 @@ type Authenticator struct {
 // Peer is the client to be verified.
 type Peer struct {
 	Role string
+	// Typed is the user name as the client has sent it, empty if that is Role: md5 hashes it.
+	Typed string
 	// Addr is where it comes from; the zero Addr for a Unix socket.
 	Addr netip.Addr
 	// TLS says that the connection is encrypted.
@@ -78,6 +80,9 @@ type Peer struct {
 	// User tells whose process is at the other end of a Unix socket; nil for other connections. For SocketUser.
 	User func() (name string, err error)
 }
+
+// typed returns the user name as the client has sent it.
+func (p *Peer) typed() string { return cmp.Or(p.Typed, p.Role) }
 
 // New returns an Authenticator. If clients are to prove plain passwords of a users file by SCRAM it computes their
 // verifiers first, which takes milliseconds of a core for each.

@@ -81,6 +81,33 @@ func TestEverySecretWithEveryMethod(t *testing.T) {
 	}
 }
 
+// TestMD5OfAUserNameThatNamesTheTenant: the client hashes what it calls itself.
+func TestMD5OfAUserNameThatNamesTheTenant(t *testing.T) {
+	t.Parallel()
+	plain, hash, _ := stored(t)
+	typed := role + ".acme"
+	loginTyped := func(text string) outcome {
+		a := mustNew(t, MD5, fixed{entry: Entry{Secret: mustSecret(t, text)}})
+		o, _ := connect(t, plainConfig(t), typed, password, func(nc net.Conn, served chan<- outcome) {
+			var o outcome
+			if _, o.err = wire.ReadRequest(nc); o.err == nil {
+				o = judge(a, Peer{Role: role, Typed: typed, Secure: true}, nc, nc)
+			}
+			served <- o
+		})
+		return o
+	}
+	if o := loginTyped(plain); o.err != nil || o.cred.kind() != "a password" {
+		t.Errorf("a plain password: %s, %v", o.cred.kind(), o.err)
+	}
+	wantFailed(t, loginTyped(hash), role, WhyMD5Name)
+	wantFailed(t, loginTyped("another"), role, WhyWrongPassword)
+	wantFailed(t, loginTyped(""), role, WhyNoPassword)
+	if o := loginTyped(md5Prefix + hashMD5(password, typed)); o.err != nil { // stored for this very name
+		t.Errorf("a hash of the whole name: %v", o.err)
+	}
+}
+
 func wantFailed(t *testing.T, o outcome, user string, why Why) {
 	t.Helper()
 	var failed *FailedError
@@ -88,7 +115,7 @@ func wantFailed(t *testing.T, o outcome, user string, why Why) {
 		t.Errorf("got error %v, want one that is %v", o.err, ErrAuthFailed)
 		return
 	}
-	if diff := cmp.Diff(&FailedError{Role: user, Why: why}, failed); diff != "" {
+	if diff := cmp.Diff(&FailedError{Role: user, Asked: failed.Asked, Why: why}, failed); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	if !o.cred.IsZero() {

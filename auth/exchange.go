@@ -70,7 +70,7 @@ func (x *exchange) failed() error {
 	if why == "" {
 		why = WhyWrongPassword
 	}
-	return &FailedError{Role: x.peer.Role, Why: why}
+	return &FailedError{Role: x.peer.Role, Asked: x.method, Why: why}
 }
 
 func (x *exchange) clear(ctx context.Context) (Credential, error) {
@@ -121,13 +121,16 @@ func (x *exchange) md5() (Credential, error) {
 	defer clear(answer)
 	proved := -1
 	for i, s := range x.asked {
-		digits, ok := s.md5Digits()
+		digits, ok := s.md5Digits(x.peer.typed())
 		if !ok {
 			digits = hashMD5(string(x.salt), x.peer.Role)
 		}
 		if sameText(string(answer), answerMD5(digits, salt)) && ok {
 			proved = i
 		}
+	}
+	if proved < 0 && x.why == "" && x.peer.typed() != x.peer.Role && x.asked[0].hash() != "" {
+		x.why = WhyMD5Name
 	}
 	if proved < 0 || x.why != "" {
 		return Credential{}, x.failed()

@@ -99,13 +99,14 @@ func (s Secret) hash() string {
 	return s.s.hash
 }
 
-// md5Digits returns the digits of the stored md5 hash or of the stored password's; ok is false if there are none.
-func (s Secret) md5Digits() (digits string, ok bool) {
+// md5Digits returns the digits that a client of that user name should have: those of the stored md5 hash, whatever name that
+// is of, or of the stored password's; ok is false if there are none.
+func (s Secret) md5Digits(user string) (digits string, ok bool) {
 	switch {
 	case s.hash() != "":
 		return s.hash(), true
 	case s.isPlain():
-		return hashMD5(s.s.plain.password(), s.s.role), true
+		return hashMD5(s.s.plain.password(), user), true
 	}
 	return "", false
 }

@@ -50,5 +50,5 @@ func (x *exchange) notTaken(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return err
 	}
-	return &FailedError{Role: x.peer.Role, Why: Why(err.Error())}
+	return &FailedError{Role: x.peer.Role, Asked: JWT, Why: Why(err.Error())}
 }

@@ -95,7 +95,7 @@ func (a *admission) authenticate(ctx context.Context, wc *wire.Conn, au *auth.Au
 func (a *admission) authPeer() auth.Peer {
 	p := auth.Peer{
 		Role: a.role, Addr: a.counted(), TLS: a.tls, Secure: a.local(), ChannelBinding: auth.EndPointBinding(a.shown),
-		Subject: &a.subject,
+		Typed: a.typed, Subject: &a.subject,
 	}
 	if a.unix {
 		p.User = func() (string, error) { return peerUser(a.nc) }
@@ -122,6 +122,7 @@ func (a *admission) unproved(err error) *endError {
 	switch {
 	case errors.Is(err, auth.ErrAuthFailed):
 		e.reason, e.message = ReasonAuthFailed, fmt.Sprintf("password authentication failed for user %q", a.typed)
+		e.hint = a.md5Hint(err)
 	case known && identity.Method == auth.Cert:
 		e.message = fmt.Sprintf("certificate authentication failed for user %q", a.typed)
 	case known:
@@ -149,6 +150,16 @@ func (a *admission) unproved(err error) *endError {
 		e.reason = ReasonClientDisconnected
 	}
 	return e
+}
+
+// md5Hint tells whoever was asked by md5 for a role with the tenant's name behind it, whether that role exists or not, that the
+// name has taken part in the answer.
+func (a *admission) md5Hint(err error) string {
+	failed, is := errors.AsType[*auth.FailedError](err)
+	if !is || failed.Asked != auth.MD5 || a.typed == a.role {
+		return ""
+	}
+	return "With md5 the password is hashed together with the user name: name the tenant by options=-csluice.tenant=NAME or by the server's name, or have the operator store a SCRAM verifier."
 }
 
 // open gets the session its pool, learns from a backend what Postgres says to these start-up parameters, greets the

@@ -1,6 +1,8 @@
 package proxy_test
 
 import (
+	"crypto/md5"
+	"encoding/hex"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -86,6 +88,31 @@ func TestNobodyLearnsWhichTenantsThereAre(t *testing.T) {
 		c := h.connect(transactionPort)
 		if err := c.Login("nobody.acme", "app", "wrong", "options", "reference=acme -c sluice.tenant=missing"); err == nil || !strings.Contains(c.Transcript(), "the options name two different tenants") {
 			t.Errorf("two options that disagree: %v\n%s", err, c.Transcript())
+		}
+	})
+}
+
+func TestMD5AsRoleAndTenant(t *testing.T) {
+	bothPorts(t, func(t *testing.T, port string) {
+		sum := md5.Sum([]byte("secretbob"))
+		h := newHarness(t, pgscript.Options{Passwords: map[string]string{"alice": "secret"}}, func(_ *config.Config, tenant *config.Tenant) {
+			tenant.Auth.Method = config.AuthMD5
+			tenant.Auth.UsersFile = usersFile(t, `"alice" "secret"`, `"bob" "md5`+hex.EncodeToString(sum[:])+`"`)
+		})
+		query(t, h.login(port, "alice.default"), "SELECT current_user", "alice")
+		for _, user := range []string{"alice", "bob", "nobody"} {
+			got := refusal(t, h.connect(port), user+".default", "app", "wrong")
+			want := `B: ErrorResponse FATAL 28P01 "password authentication failed for user \"` + user + `.default\"" "With md5 the password is hashed together with the user name: `
+			if !strings.HasPrefix(got, want) {
+				t.Errorf("refused with %s, want %s", got, want)
+			}
+		}
+		if got := refusal(t, h.connect(port), "bob", "app", "wrong"); strings.Contains(got, "With md5") {
+			t.Errorf("without a tenant: %s", got)
+		}
+		synctest.Wait()
+		if !strings.Contains(h.log.String(), "hashed with another user name") {
+			t.Errorf("the log does not say why:\n%s", h.log)
 		}
 	})
 }
