@@ -192,10 +192,18 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *wire.Conn, p Peer) 
 	if err == nil {
 		return cred, nil
 	}
-	if i, ok := a.store.(invalidator); ok && errors.Is(err, ErrAuthFailed) {
-		i.Invalidate(p.Role)
+	if errors.Is(err, ErrAuthFailed) {
+		a.Doubt(p.Role)
 	}
 	return Credential{}, err
+}
+
+// Doubt has the next login of the role ask anew for what is stored of it, where that is remembered for a time: a client or
+// Postgres has had another secret. It does so once a second at most.
+func (a *Authenticator) Doubt(role string) {
+	if i, ok := a.store.(invalidator); ok {
+		i.Invalidate(role)
+	}
 }
 
 // trusted returns what is stored of a role that need not prove anything.

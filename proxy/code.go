@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -133,7 +134,11 @@ func (l *lane) dialer() *codeReader {
 func (r *codeReader) Dial(ctx context.Context, t backend.Target) (*backend.Conn, error) {
 	conn, err := r.Dialer.Dial(ctx, t)
 	if err != nil {
-		r.lane.srv.metrics.BackendLoginFailed(r.lane.key.Tenant, describe(err).reason.String())
+		reason := describe(err).reason
+		r.lane.srv.metrics.BackendLoginFailed(r.lane.key.Tenant, reason.String())
+		if reason == ReasonBackendAuthFailed {
+			r.lane.doubtSecret()
+		}
 		return nil, err
 	}
 	if !r.read || time.Since(r.lane.tenant.code.look(r.lane.code).read) < codeEvery {
@@ -145,6 +150,13 @@ func (r *codeReader) Dial(ctx context.Context, t backend.Target) (*backend.Conn,
 	}
 	_ = conn.Close()
 	return r.Dialer.Dial(ctx, t)
+}
+
+// doubtSecret has the role's secret asked for anew at its next login: Postgres has another one.
+func (l *lane) doubtSecret() {
+	if ts := l.srv.state.Load().tenants[strings.ToLower(l.key.Tenant)]; ts != nil {
+		ts.auth.Doubt(l.key.Role)
+	}
 }
 
 // readCode reads the database's code over a connection to it, and has all pools of the database learn it. Code that Postgres

@@ -73,6 +73,39 @@ func line(secret, until string) string {
 	return fmt.Sprintf(`"alice" "%s"%s`, secret, until)
 }
 
+// TestAPasswordThatChangesInPostgresAlone: what auth.query has said would be believed for an hour.
+func TestAPasswordThatChangesInPostgresAlone(t *testing.T) {
+	t.Parallel()
+	pg := ownCluster(t)
+	r := start(t, pg, strings.Replace(base(pg, ""), "auth: {", "auth: {query_cache: 1h, ", 1))
+	logIn := func(password, database string) string {
+		t.Helper()
+		url := strings.Replace(r.url("session", "alice", ""), "alice-secret", password, 1)
+		c, err := pgx.Connect(r.ctx(), strings.Replace(url, "/app", "/"+database, 1))
+		if err != nil {
+			return sqlstate(err)
+		}
+		must(t, c.Close(r.ctx()))
+		return "let in"
+	}
+	want := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	want("the first password", logIn("alice-secret", "app"), "let in")
+	must(t, pg.Exec(r.ctx(), "ALTER ROLE alice PASSWORD 'second'"))
+	want("the first one, which Sluice still believes, towards Postgres", logIn("alice-secret", "postgres"), "08004")
+	want("the second one, at once", logIn("second", "postgres"), "let in")
+	want("the first one", logIn("alice-secret", "postgres"), "28P01")
+	must(t, pg.Exec(r.ctx(), "ALTER ROLE alice PASSWORD 'third'"))
+	r.eventually("the third one, behind a failed login", func() bool { return logIn("third", "postgres") == "let in" })
+	must(t, pg.Exec(r.ctx(), "ALTER ROLE alice PASSWORD 'fourth'"))
+	must(t, r.srv.Reload(r.load(strings.Replace(base(pg, ""), "auth: {", "auth: {query_cache: 1h, ", 1))))
+	want("the fourth one, behind a reload", logIn("fourth", "postgres"), "let in")
+}
+
 const farAway = "2999-01-01T00:00:00Z"
 
 func TestPasswordChangesWithoutAFailedLogin(t *testing.T) {
