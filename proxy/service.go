@@ -33,8 +33,10 @@ type service struct {
 	dialer *backend.Dialer
 	target backend.Target
 	own    auth.Entry // the service role's own login
+	once   bool       // a password that Postgres has refused is not tried again: nobody will have changed it
 
 	mu      sync.Mutex // guards below
+	refused error      // what became of that
 	idle    []idleConn
 	vacated int // statements that need it off its database
 }
@@ -84,7 +86,7 @@ func (sv *service) ask(ctx context.Context, limit backend.Limit, sql string, arg
 	rows, err := conn.Query(ctx, limit, sql, args...)
 	if err != nil && conn.Broken() && !fresh { // Postgres may have been restarted meanwhile
 		_ = conn.Close()
-		if conn, err = sv.dialer.Dial(ctx, sv.target); err != nil {
+		if conn, err = sv.dial(ctx); err != nil {
 			return nil, err
 		}
 		rows, err = conn.Query(ctx, limit, sql, args...)
@@ -112,8 +114,24 @@ func (sv *service) take(ctx context.Context) (c *backend.Conn, fresh bool, err e
 	if c != nil {
 		return c, false, nil
 	}
-	c, err = sv.dialer.Dial(ctx, sv.target)
+	c, err = sv.dial(ctx)
 	return c, true, err
+}
+
+func (sv *service) dial(ctx context.Context) (*backend.Conn, error) {
+	sv.mu.Lock()
+	refused := sv.refused
+	sv.mu.Unlock()
+	if refused != nil {
+		return nil, refused
+	}
+	c, err := sv.dialer.Dial(ctx, sv.target)
+	if sv.once && backend.WrongPassword(err) {
+		sv.mu.Lock()
+		sv.refused = err
+		sv.mu.Unlock()
+	}
+	return c, err
 }
 
 func (sv *service) put(c *backend.Conn) {

@@ -33,6 +33,9 @@ func Sites(cfg *config.Config) ([]*Site, error) {
 			ts: st.tenants[strings.ToLower(cfg.Tenants[i].Name)], listeners: cfg.Listeners,
 			answer: backend.Limit{Rows: 10_000, Bytes: maxSiteAnswer},
 		}
+		if svc := sites[i].ts.svc; svc != nil {
+			svc.once = true
+		}
 	}
 	return sites, nil
 }
@@ -57,7 +60,7 @@ func (s *Site) Capacity(ctx context.Context) Capacity {
 // Encryption connects to every host and says how that is protected, without a login.
 func (s *Site) Encryption(ctx context.Context) []backend.Encryption { return s.ts.dialer.Inspect(ctx) }
 
-// Ask runs a query of the service login. It blocks for some seconds at most. Errors: ErrNoService, *auth.ServerError, those of
+// Ask runs a query of the service login, whose password is not tried again once Postgres has refused it. It blocks for some seconds at most. Errors: ErrNoService, *auth.ServerError, those of
 // backend.Dialer, wrapped.
 func (s *Site) Ask(ctx context.Context, sql string, args ...string) ([][]*string, error) {
 	if s.ts.svc == nil {

@@ -99,6 +99,12 @@ func Rejected(err error) (*pgproto3.ErrorResponse, bool) {
 	return &server.Response, true
 }
 
+// WrongPassword reports whether err of Dial is a login that Postgres has refused for its password; that may have counted.
+func WrongPassword(err error) bool {
+	refused, ok := Rejected(err)
+	return ok && refused.Code == "28P01"
+}
+
 func saysOneOf(err error, sqlstates ...string) bool {
 	e, ok := errors.AsType[*auth.ServerError](err)
 	return ok && slices.Contains(sqlstates, e.Response.Code)

@@ -45,7 +45,7 @@ func sick(t *testing.T, log io.Writer) *throwawaypg.Cluster {
 		`REVOKE EXECUTE ON FUNCTION sluice.login(text) FROM PUBLIC`,
 		`GRANT USAGE ON SCHEMA sluice TO service`, `GRANT EXECUTE ON FUNCTION sluice.login(text) TO service`,
 		`CREATE ROLE weak LOGIN PASSWORD 'weak-secret'`,
-		`CREATE ROLE good LOGIN PASSWORD 'good-secret'`,
+		`CREATE ROLE good LOGIN PASSWORD 'good-secret'`, `CREATE ROLE trickle LOGIN PASSWORD 'trickle-secret'`,
 		`CREATE ROLE nologin PASSWORD 'nologin-secret'`,
 		`CREATE ROLE expired LOGIN PASSWORD 'expired-secret' VALID UNTIL '2020-01-01'`,
 		`CREATE ROLE capped LOGIN PASSWORD 'capped-secret' CONNECTION LIMIT 3`,
@@ -218,7 +218,13 @@ func TestLoginsAreExplained(t *testing.T) {
 		{"the same verifier, without a service login", "", "auth: {users_file: users.txt}", `"weak" "` + weak + `"`, "weak", []string{`^ok: database postgres: .*with the password, clients get in, if the database exists and lets it`}, false},
 		{"no role, without a service login", "", "auth: {users_file: users.txt}", `"ghost" "ghost-secret"`, "ghost", []string{`^problem: database postgres: PostgreSQL refuses "ghost".*28P01.*VALID UNTIL, or there is no such role`}, true},
 		{"the same verifier", "", withFile, `"weak" "` + weak + `"`, "weak", []string{`^ok: database app, postgres: PostgreSQL asks for SCRAM-SHA-256, and its verifier of "weak" is that of auth.users_file`}, false},
-		{"wrong password", "", withFile, `"weak" "wrong-secret"`, "weak", []string{`^problem: database app, postgres|^problem: database app: PostgreSQL refuses "weak".*28P01.*set the password of PostgreSQL in auth.users_file`}, true},
+		{"wrong password", "", withFile, `"weak" "wrong-secret"`, "weak", []string{
+			`^problem: database app: PostgreSQL refuses "weak" in database "app": .*28P01.*; that would be another failed login for postgres, which was not tried > set the password of PostgreSQL in auth.users_file`,
+		}, true},
+		{"two wrong passwords", "", withFile, "\"capped\" \"wrong-secret\"\n\"capped\" \"other-secret\" until 2999-01-01T00:00:00Z", "capped", []string{`^problem: database app: PostgreSQL refuses "capped".*not tried`}, true},
+		{"a wrong password beside a right one", "", withFile, "\"trickle\" \"wrong-secret\"\n\"trickle\" \"trickle-secret\" until 2999-01-01T00:00:00Z", "trickle", []string{
+			`^ok: database app, postgres: PostgreSQL lets Sluice in as "trickle"`,
+		}, false},
 		{"nobody admitted", "", withQuery + "roles: [{name: good, network: {allowed_cidrs: []}}]", "", "good", []string{`^problem: tenants\[\].roles\[\].network.allowed_cidrs is empty, which admits nobody`}, true},
 		{"other roles denied", "", withQuery + "other_roles: deny\nroles: [{name: weak}]", "", "good", []string{`^problem: it is not in roles, and other_roles is deny`}, true},
 		{"no listener", "listeners: [{name: session, address: \"127.0.0.1:5432\", mode: session}]\n", withQuery + "roles: [{name: good, modes: [transaction]}]", "", "good", []string{`^problem: there is no listener`}, true},
@@ -238,7 +244,9 @@ func TestLoginsAreExplained(t *testing.T) {
 	}
 	pg.StopServer() // so that it has written all
 	const failed = `password authentication failed for user "%s"`
-	if text := log.String(); !strings.Contains(text, fmt.Sprintf(failed, "weak")) || strings.Contains(text, fmt.Sprintf(failed, "good")) {
-		t.Errorf("a wrong password is to fail in Postgres, a verifier is to be tried without a proof:\n%s", text)
+	for role, want := range map[string]int{"weak": 1, "capped": 2, "trickle": 1, "good": 0} { // a verifier is tried without a proof
+		if got := strings.Count(log.String(), fmt.Sprintf(failed, role)); got != want {
+			t.Errorf("%d failed logins of %s, want one for each wrong password, %d:\n%s", got, role, want, log)
+		}
 	}
 }

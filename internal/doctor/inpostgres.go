@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"sluice/auth"
+	"sluice/internal/backend"
 	"sluice/internal/config"
 )
 
@@ -77,17 +78,27 @@ func (r *roleView) logins(ctx context.Context) {
 	}
 	outcomes := &Block{}
 	var where [][]string // the databases of each outcome
-	for _, database := range databases[:min(len(databases), maxDatabases)] {
+	shown := r.shown()
+	databases = databases[:min(len(databases), maxDatabases)]
+	for n, database := range databases {
 		t := r.site.Target(r.name, database, auth.Credential{})
 		one := &Block{}
-		r.explain(one, login{role: t.Role, database: t.Database, source: source, method: r.method, stored: r.stored}, r.tryAll(ctx, database))
+		var err error
+		shown, err = r.tryAll(ctx, database, shown)
+		r.explain(one, login{role: t.Role, database: t.Database, source: source, method: r.method, stored: r.stored}, err)
 		f := one.Findings[0]
+		if rest := databases[n+1:]; len(shown) == 0 && len(rest) > 0 {
+			f.Text += "; that would be another failed login for " + strings.Join(rest, ", ") + ", which was not tried"
+		}
 		i := slices.IndexFunc(outcomes.Findings, func(g Finding) bool { return g.Text == f.Text })
 		if i < 0 {
 			i = len(where)
 			outcomes.Findings, where = append(outcomes.Findings, f), append(where, nil)
 		}
 		where[i] = append(where[i], database)
+		if len(shown) == 0 {
+			break
+		}
 	}
 	for i := range outcomes.Findings {
 		f := outcomes.Findings[i]
@@ -97,18 +108,22 @@ func (r *roleView) logins(ctx context.Context) {
 }
 
 // tryAll logs in with what the role's secrets suffice for, and returns what came of the first that fits: of two, while the
-// password changes, PostgreSQL knows one. Without any that fits it is what came of the first.
-func (r *roleView) tryAll(ctx context.Context, database string) (first error) {
-	for i, shown := range r.shown() {
-		err := r.try(ctx, r.site.Target(r.name, database, shown))
+// password changes, PostgreSQL knows one. Without any that fits it is what came of the first. left are those that have not been
+// refused for a wrong password: with the others each try would be a failed login.
+func (r *roleView) tryAll(ctx context.Context, database string, shown []auth.Credential) (left []auth.Credential, first error) {
+	for i, c := range shown {
+		err := r.try(ctx, r.site.Target(r.name, database, c))
 		if err == nil || errors.Is(err, auth.ErrTrialFits) {
-			return err
+			return append(left, shown[i:]...), err
 		}
 		if i == 0 {
 			first = err
 		}
+		if !backend.WrongPassword(err) {
+			left = append(left, c)
+		}
 	}
-	return first
+	return left, first
 }
 
 // shown returns what the role's secrets suffice for to log in to PostgreSQL with, the zero Credential if there is nothing.

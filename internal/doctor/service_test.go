@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"sluice/internal/config"
+	"sluice/internal/logbuf"
 	"sluice/internal/throwawaypg"
 )
 
 func TestServiceLoginIsExplained(t *testing.T) {
 	t.Parallel()
-	pg := sick(t, nil)
+	log := &logbuf.Buffer{}
+	pg := sick(t, log)
 	must(t, pg.Exec(t.Context(),
 		`CREATE ROLE newcomer LOGIN PASSWORD 'newcomer-secret'`,
 		`CREATE FUNCTION sluice.narrow(name text) RETURNS text LANGUAGE sql AS 'SELECT name'`,
@@ -58,6 +60,12 @@ func TestServiceLoginIsExplained(t *testing.T) {
 		}
 		if t.Failed() && !before {
 			t.Logf("%s:\n%s", c.name, text)
+		}
+	}
+	pg.StopServer() // so that it has written all
+	for _, role := range []string{"service", "missing"} {
+		if got := strings.Count(log.String(), fmt.Sprintf(`password authentication failed for user "%s"`, role)); got != 1 {
+			t.Errorf("%d failed logins of %s, want one:\n%s", got, role, log)
 		}
 	}
 }
