@@ -5,11 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 )
-
-// maxGoodbye is how much a server may say to somebody who goes without a login.
-const maxGoodbye = 1 << 10 // 1 KiB
 
 // Encryption is how a connection to one host is protected.
 type Encryption struct {
@@ -68,10 +64,6 @@ func (d *Dialer) inspect(ctx context.Context, host Address) Encryption {
 		return e
 	}
 	e.Plain = l.state == nil
-	if tc, ok := l.nc.(*tls.Conn); ok && tc.CloseWrite() == nil {
-		_, _ = io.Copy(io.Discard, io.LimitReader(tc, maxGoodbye)) // up to the server's own end: else it logs that it was cut off
-	}
-	l.stop()
-	_ = l.raw.Close()
+	l.goodbye()
 	return e
 }

@@ -26,6 +26,7 @@ const (
 const (
 	maxOldError = 8 << 10  // 8 KiB of an error of protocol 2, which has no length
 	maxError    = 30 << 10 // 30 KiB, longer ones are taken for protocol 2
+	maxGoodbye  = 1 << 10  // 1 KiB that a server may say to somebody who goes without a login
 )
 
 // link is a network connection to a Postgres that has not been spoken to but about encryption. It obeys a context until
@@ -42,6 +43,15 @@ func (l *link) release(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// goodbye closes the link before a login, TLS first, up to the server's own end of it: else that logs that it was cut off.
+func (l *link) goodbye() {
+	if tc, ok := l.nc.(*tls.Conn); ok && tc.CloseWrite() == nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(tc, maxGoodbye))
+	}
+	l.stop()
+	_ = l.raw.Close()
 }
 
 func (d *Dialer) encryption(host Address) encryption {
