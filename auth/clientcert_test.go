@@ -18,11 +18,7 @@ import (
 // named returns a certificate with one name of each kind, empty for none.
 func named(t *testing.T, cn, dns, email, uri string) *x509.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), Subject: pkix.Name{CommonName: cn}}
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: cn}}
 	if dns != "" {
 		template.DNSNames = []string{"first.example", dns}
 	}
@@ -36,6 +32,17 @@ func named(t *testing.T, cn, dns, email, uri string) *x509.Certificate {
 		}
 		template.URIs = []*url.URL{{Scheme: "spiffe", Host: "example.com", Path: "/first"}, parsed}
 	}
+	return selfSigned(t, template)
+}
+
+// selfSigned returns the certificate of a template, valid for an hour.
+func selfSigned(t *testing.T, template *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber, template.NotAfter = big.NewInt(1), time.Now().Add(time.Hour)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

@@ -2,40 +2,23 @@ package auth
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
-	"math/big"
 	"strings"
 	"testing"
-	"time"
 )
 
 // clientCertificate returns a certificate with these common names.
 func clientCertificate(t *testing.T, names ...string) *x509.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{role}}
+	template := &x509.Certificate{DNSNames: []string{role}}
 	for _, name := range names {
 		template.Subject.ExtraNames = append(template.Subject.ExtraNames,
 			pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: name})
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return selfSigned(t, template)
 }
 
 func TestCertificateMustNameTheRole(t *testing.T) {

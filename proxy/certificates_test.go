@@ -34,6 +34,14 @@ func (s *signer) files(cert *tls.Certificate) (certFile, keyFile string) {
 	return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 }
 
+// showing has Sluice show one certificate to clients, and another one to Postgres.
+func showing(cert, key, own, ownKey string) change {
+	return func(c *config.Config, tenant *config.Tenant) {
+		c.TLS.CertFile, c.TLS.KeyFile = cert, key
+		tenant.Backend.TLSMode, tenant.Backend.CertFile, tenant.Backend.KeyFile = config.TLSPrefer, own, ownKey
+	}
+}
+
 func TestCertificatesThatEndAreWarnedOf(t *testing.T) {
 	authority := newSigner(t)
 	ends := bubbleEpoch.Add(6*time.Hour + 30*time.Minute)
@@ -41,10 +49,7 @@ func TestCertificatesThatEndAreWarnedOf(t *testing.T) {
 	cert, key := authority.files(authority.issue("sluice", short))
 	own, ownKey := authority.files(authority.issue("sluice", short))
 	synctest.Test(t, func(t *testing.T) {
-		secured := func(c *config.Config, tenant *config.Tenant) {
-			c.TLS.CertFile, c.TLS.KeyFile = cert, key
-			tenant.Backend.TLSMode, tenant.Backend.CertFile, tenant.Backend.KeyFile = config.TLSPrefer, own, ownKey
-		}
+		secured := showing(cert, key, own, ownKey)
 		h := newHarness(t, pgscript.Options{}, secured)
 		said := func(want int, texts ...string) {
 			t.Helper()
@@ -92,10 +97,7 @@ func TestReloadThatFailsLeavesTheCertificates(t *testing.T) {
 	}
 	newCert, newKey := authority.files(authority.issue("new", nil))
 	synctest.Test(t, func(t *testing.T) {
-		secured := func(c *config.Config, tenant *config.Tenant) {
-			c.TLS.CertFile, c.TLS.KeyFile = cert, key
-			tenant.Backend.TLSMode, tenant.Backend.CertFile, tenant.Backend.KeyFile = config.TLSPrefer, own, ownKey
-		}
+		secured := showing(cert, key, own, ownKey)
 		h := newHarness(t, pgscript.Options{}, secured)
 		shows := func(want string) {
 			t.Helper()
