@@ -40,12 +40,13 @@ type backendConn struct {
 	hub     *hub     // whose connection it is; nil: nobody's
 	held    []byte   // the beginning of a message that must be understood whole
 
-	cancels   int                // cancel requests under way
-	afterward func(*backendConn) // what is to be done with it when none is any more
-	closing   bool
-	dead      bool
-	cut       bool // a message is half sent: whatever follows would be taken for its end
-	timer     loop.Timer
+	cancels    int                // cancel requests under way
+	cancelling *cancelling        // of the session's, which is one of them
+	afterward  func(*backendConn) // what is to be done with it when none is any more
+	closing    bool
+	dead       bool
+	cut        bool // a message is half sent: whatever follows would be taken for its end
+	timer      loop.Timer
 }
 
 // opened is the pool's Opened: the connection is adopted by the loop.
@@ -213,8 +214,11 @@ func (bc *backendConn) lost(err error) {
 }
 
 // cancel asks Postgres to cancel what runs. done, if not nil, is called on the loop when Postgres has taken note. The
-// backend is not lent to anybody else before.
+// backend is not lent to anybody else before, and its session sends nothing.
 func (bc *backendConn) cancel(done func()) {
+	if bc.session != nil {
+		bc.session.m.Cancelling()
+	}
 	bc.cancels++
 	bc.lane.done.Add(1)
 	go bc.sendCancel(done)
@@ -236,10 +240,14 @@ func (bc *backendConn) sendCancel(done func()) {
 		if done != nil {
 			done()
 		}
-		if bc.cancels == 0 && bc.afterward != nil {
+		switch {
+		case bc.cancels > 0:
+		case bc.afterward != nil:
 			f := bc.afterward
 			bc.afterward = nil
 			f(bc)
+		case bc.session != nil:
+			bc.session.cancelOver()
 		}
 	})
 }

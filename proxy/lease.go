@@ -240,6 +240,9 @@ func (s *session) end(e *endError) {
 		s.lane.pool.Cancel(&s.waiter)
 	}
 	s.endVacancy()
+	if s.cancelling != nil {
+		s.uncancel()
+	}
 	s.account(e) // first, so that who has been told finds it in the log and its place free
 	s.hearNoMore()
 	s.lane.toBackend.Reset()
@@ -278,34 +281,6 @@ func (s *session) account(e *endError) {
 	srv.caps.leave(&s.facts)
 	srv.history.note(&s.facts, time.Now())
 	srv.logEnd(&s.facts, e, s.began.Until(time.Now()))
-}
-
-// cancelQuery does what a cancel request asks for: it cancels what runs, or takes the session out of the line. done is
-// called on the loop when that is settled.
-func (s *session) cancelQuery(done func()) {
-	switch {
-	case s.ended:
-		done()
-	case s.waiter.Waiting():
-		s.lane.pool.Cancel(&s.waiter)
-		s.refuseHeld(&endError{reason: ReasonQueryCancelled})
-		done()
-	case s.bc != nil && s.m.Running():
-		s.bc.cancel(done)
-	default:
-		done()
-	}
-}
-
-// refuseHeld answers what the client has sent with an error instead of a backend; the session lives on.
-func (s *session) refuseHeld(e *endError) {
-	s.m.Refuse(e.response(), &s.lane.toClient)
-	s.flush()
-	count(&s.lane.traffic.Ended, e.reason.String())
-	p := s.held
-	s.held = nil
-	s.fromClient(p)
-	s.interest()
 }
 
 // waitedTooLong ends a session for which no backend was free in time.

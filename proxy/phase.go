@@ -17,7 +17,7 @@ const (
 	numPhases                 // none: not begun, or ended
 )
 
-// settle finds the session's phase anew.
+// settle finds the session's phase anew, and whether the moment of cancel requests has come.
 func (s *session) settle() {
 	switch {
 	case s.ended:
@@ -31,6 +31,9 @@ func (s *session) settle() {
 		s.setPhase(phaseInBlock)
 	default:
 		s.setPhase(phaseIdle)
+	}
+	if s.cancelling != nil {
+		s.tryCancel()
 	}
 }
 
@@ -91,9 +94,8 @@ func (s *session) timedOut() {
 	case phaseWaiting:
 		s.waitedTooLong()
 	case phaseActive: // Postgres tells the client
-		if s.m.Running() {
+		if s.cancelQuery(func() {}) {
 			count(&s.lane.traffic.Ended, ReasonQueryTimeout.String())
-			s.bc.cancel(nil)
 		}
 	case phaseInBlock:
 		s.end(&endError{reason: ReasonIdleInTransactionTimeout})

@@ -55,6 +55,7 @@ type session struct {
 	life       *loop.Timer // nil: it may live as long as it likes
 	pin        *pin        // nil: it gives its backend back behind each transaction
 	hearing    *hearing    // nil: no hub listens for it
+	cancelling *cancelling // nil: there are no cancel requests to be passed on
 }
 
 // Place implements bag.Member.

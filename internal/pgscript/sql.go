@@ -300,7 +300,7 @@ func (c *ServerConn) query(list string, args [][]byte) (result, error) {
 // eval computes a literal, a parameter or one of a few functions.
 func (c *ServerConn) eval(expression string, args [][]byte) ([]byte, error) {
 	e, _, _ := strings.Cut(strings.TrimSpace(expression), "::")
-	lower := strings.ToLower(e)
+	lower := strings.TrimPrefix(strings.ToLower(e), "pg_catalog.")
 	inside := splitTop(between(e), ',')
 	first := ""
 	if len(inside) > 0 {
@@ -330,8 +330,7 @@ func (c *ServerConn) eval(expression string, args [][]byte) ([]byte, error) {
 	case name == "current_setting":
 		return []byte(c.settings[canonical(first)]), nil
 	case name == "set_config" && len(inside) == 3:
-		c.set(canonical(first), unquote(inside[1]), strings.EqualFold(inside[2], "true"))
-		return []byte(unquote(inside[1])), nil
+		return c.setConfig(inside, args)
 	case name == "repeat" && len(inside) == 2:
 		n, _ := strconv.Atoi(inside[1])
 		return []byte(strings.Repeat(first, n)), nil
@@ -340,6 +339,24 @@ func (c *ServerConn) eval(expression string, args [][]byte) ([]byte, error) {
 		return []byte(e), nil
 	}
 	return nil, sqlErrorf("42703", "column %q does not exist", e)
+}
+
+// setConfig is set_config; NULL is the default.
+func (c *ServerConn) setConfig(inside []string, args [][]byte) ([]byte, error) {
+	name, err := c.eval(inside[0], args)
+	if err != nil {
+		return nil, err
+	}
+	value, err := c.eval(inside[1], args)
+	if err != nil {
+		return nil, err
+	}
+	setting := canonical(string(name))
+	if value == nil {
+		value = []byte(c.defaults[setting])
+	}
+	c.set(setting, string(value), strings.EqualFold(inside[2], "true"))
+	return value, nil
 }
 
 // known reports whether execute knows the verb.

@@ -155,6 +155,7 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend, toClient *O
 	do, own := head.do, head.do.own()
 	if !own {
 		m.readies--
+		m.served++
 	}
 	m.complete(head)
 	m.q.pop()
@@ -208,13 +209,8 @@ func (m *Machine) endTransaction(toBackend, toClient *Out) (drop bool) {
 	if m.gone || m.pass > 0 {
 		return m.gone
 	}
-	if m.backend.application != m.application && !m.raw {
-		m.set(toBackend, nil, true, carry) // it was reset
-	}
 	drop = m.holdReady()
-	if m.ask && !m.unread && !m.raw {
-		m.question(toBackend)
-	}
+	m.follow(toBackend)
 	if !drop {
 		m.flushPending(toClient)
 	}

@@ -190,7 +190,7 @@ func (m *Machine) Unread() bool { return m.unread }
 // CodeKnown is to be called when the code of the database is known after it was not, and when the machine has settled: what
 // waited for that is asked now, or when the transaction that is under way is over.
 func (m *Machine) CodeKnown(toBackend *Out) {
-	if !m.unread || !m.p.Behind.Known() || m.holding() {
+	if !m.unread || !m.p.Behind.Known() || m.holding() || m.cancelling {
 		return
 	}
 	m.unread = false

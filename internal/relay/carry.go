@@ -99,7 +99,7 @@ func (m *Machine) mayLead(changes []sessionstate.Change) bool {
 
 // lead injects the changes in a transaction of their own that is not followed by a Sync. Should anything in it fail, Postgres
 // drops all messages behind it up to a Sync, be they extended or simple queries; and no Sync but the first of the client's is
-// sent before the transaction is known to have been committed.
+// sent before the transaction is known to have been committed. It is answered at once, so that a cancel request never hits it.
 // Protocol: "Extended Query".
 func (m *Machine) lead(toBackend *Out, changes []sessionstate.Change) {
 	b, before := toBackend.own(), m.q.len()
@@ -112,7 +112,7 @@ func (m *Machine) lead(toBackend *Out, changes []sessionstate.Change) {
 	b = m.appendChanges(b, changes, lead)
 	b = m.appendOwnRun(b, commitName, lead)
 	m.leading = int32(m.q.len() - before)
-	toBackend.set(b)
+	toBackend.set(m.appendFlush(b))
 }
 
 // Announce gives the backend of a Raw machine another application_name than the client's, until the client sets one, or resets
@@ -130,6 +130,9 @@ func (m *Machine) Calm(toBackend *Out) bool {
 	calm := m.backend.state.WithoutTimeouts()
 	if m.raw || calm.Equal(m.backend.state) {
 		return false
+	}
+	if m.postpone() {
+		return true
 	}
 	m.set(toBackend, sessionstate.Changes(m.backend.state, calm), false, calming)
 	m.backend.state = calm

@@ -15,7 +15,7 @@ import (
 func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Next, err error) {
 	m.batchAt = 0
 	for n < len(p) {
-		if m.pass == 0 && (m.await || m.holding() || m.leading > 0 && m.q.last().kind == wire.Sync) {
+		if m.pass == 0 && (m.await || m.cancelling && !m.p.Raw || m.holding() || m.leading > 0 && m.q.last().kind == wire.Sync) {
 			return n, Blocked, nil
 		}
 		if m.pass > 0 {
@@ -101,13 +101,15 @@ func (m *Machine) alone(typ byte, msg []byte, total int, toClient *Out) (next Ne
 }
 
 // Refuse answers the client's request, no message of which has been sent to a backend, with an ErrorResponse instead:
-// what belongs to the request is dropped when it is passed to FromClient, and its end is answered with ReadyForQuery.
+// what belongs to the request is dropped when it is passed to FromClient, and its end is answered with ReadyForQuery. To be called
+// outside of a transaction, with nothing under way.
 func (m *Machine) Refuse(response []byte, toClient *Out) {
-	if m.backend != nil {
-		panic("bug: refused with a backend attached")
+	if m.backend != nil && (!m.Quiet() || m.InBlock()) {
+		panic("bug: refused in the middle of something")
 	}
 	toClient.set(append(toClient.own(), response...))
 	m.refusing = true
+	m.unused, m.vacancy = false, nil
 }
 
 // refuse drops a message; the end of the request is a Query, a FunctionCall or, behind anything else, a Sync.
@@ -241,8 +243,7 @@ func (m *Machine) block(c *call) Next {
 		return proceed
 	}
 	if !m.flushed {
-		c.toBackend.set(wire.AppendHeader(c.toBackend.own(), wire.Flush, 0))
-		m.flushed = true
+		c.toBackend.set(m.appendFlush(c.toBackend.own()))
 	}
 	return Blocked
 }

@@ -12,8 +12,8 @@ import (
 // What is injected to carry one setting in front of the client's messages, on a backend where that is done for the first time
 // and on another, with Postgres's answers.
 const (
-	firstLeadWords = "P:sluice_begin P:sluice_commit B:sluice_begin E P:sluice_set B:sluice_set E B:sluice_commit E"
-	leadWords      = "B:sluice_begin E B:sluice_set E B:sluice_commit E"
+	firstLeadWords = "P:sluice_begin P:sluice_commit B:sluice_begin E P:sluice_set B:sluice_set E B:sluice_commit E H"
+	leadWords      = "B:sluice_begin E B:sluice_set E B:sluice_commit E H"
 )
 
 var (
@@ -72,10 +72,13 @@ func TestWhatPostgresHasAcceptedLeadsTheClientsMessages(t *testing.T) {
 			if next := r.client(tc.toBackend, "", tc.msgs...); next != More {
 				t.Fatalf("next = %d, want More", next)
 			}
-			if !r.m.Running() || r.m.Free() || r.m.Loss() != LostUnknown {
-				t.Errorf("running = %t, free = %t, loss = %d", r.m.Running(), r.m.Free(), r.m.Loss())
+			if r.m.Running() || !r.m.Owes() || r.m.Free() || r.m.Loss() != LostUnknown {
+				t.Errorf("running = %t, owes = %t, free = %t, loss = %d", r.m.Running(), r.m.Owes(), r.m.Free(), r.m.Loss())
 			}
 			r.answer("", "", led...)
+			if !r.m.Running() {
+				t.Error("the client's statement does not run")
+			}
 			r.answer("", tc.toClient, tc.answer...)
 			if !r.m.Free() || other.State() != r.m.State() {
 				t.Errorf("free = %t, the backend has state %q, the session %q", r.m.Free(), other.State(), r.m.State())
@@ -228,7 +231,7 @@ func TestRawSessionWaitsForWhatLeads(t *testing.T) {
 	r.attachTo(other)
 	r.carry(leadWords)
 	const sql = "load 'lib'"
-	if next := r.client("H", "", query(sql)); next != Blocked { // the Flush has Postgres answer
+	if next := r.client("", "", query(sql)); next != Blocked { // the Flush has Postgres answer
 		t.Fatalf("next = %d, want Blocked", next)
 	}
 	r.answer("", "", led...)

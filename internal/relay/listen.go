@@ -86,7 +86,7 @@ func (m *Machine) Listening() (shared, wanted *sessionstate.Channels) {
 
 // Wish returns what is to be done now, once.
 func (m *Machine) Wish() Wish {
-	if m.listen == nil {
+	if m.listen == nil || m.cancelling {
 		return WishNothing
 	}
 	wish := m.listen.wish

@@ -154,7 +154,11 @@ type Machine struct {
 	flushed  bool // a Flush was injected behind the last message sent
 	spoken   bool // who speaks has been said in front of a message of the client's that is still to be sent
 
-	leading int32 // entries of what was injected to lead the client's messages that are outstanding
+	leading int32  // entries of what was injected to lead the client's messages that are outstanding
+	served  uint32 // requests of the client's that have been answered
+
+	cancelling bool // a cancel request is on its way
+	due        bool // and what it might hit has to be injected behind it
 
 	numbers numbers
 
@@ -200,6 +204,7 @@ func (m *Machine) Attach(b *Backend, fresh bool) {
 // Detach takes the backend away. The machine must be Free, or at its end.
 func (m *Machine) Detach() {
 	m.backend, m.own = nil, false
+	m.cancelling, m.due = false, false
 	if m.q.len() == 0 && m.q.entries != nil {
 		m.p.spare = append(m.p.spare, m.q.entries)
 		m.q.entries = nil
@@ -210,10 +215,10 @@ func (m *Machine) Detach() {
 func (m *Machine) Attached() bool { return m.backend != nil }
 
 // Free reports whether the backend owes the client nothing and holds nothing for it: every ReadyForQuery has arrived,
-// the last one said 'I', no COPY is open, no message is half sent in either direction, and the message for which the
-// backend was attached has been sent.
+// the last one said 'I', no COPY is open, no message is half sent in either direction, the message for which the
+// backend was attached has been sent, and nothing that is due waits for a cancel request.
 // Protocol: "Message Flow", "Extended Query" and "COPY Operations".
-func (m *Machine) Free() bool { return m.Quiet() && !m.InBlock() && !m.reset && !m.unused }
+func (m *Machine) Free() bool { return m.Quiet() && !m.InBlock() && !m.reset && !m.unused && !m.due }
 
 // Quiet reports whether nothing is under way, in or outside of a transaction block.
 func (m *Machine) Quiet() bool {
@@ -277,12 +282,6 @@ func (m *Machine) pinForever(reason string) {
 // come out otherwise than for others.
 func (m *Machine) unsettled() bool {
 	return m.local || m.pin != "" && (m.pin != PinSequence || m.forever) || m.behind && m.p.Behind.setsAny() || m.reports != nil && len(m.reports.dirty) > 0
-}
-
-// Running reports whether the backend works on something that the client has sent.
-func (m *Machine) Running() bool {
-	head := m.q.head()
-	return !m.Quiet() && !m.holding() && (head == nil || !head.do.own() || m.leading > 0 && !m.q.own())
 }
 
 // Asking reports whether Postgres answers a question of Sluice's about the session, with nothing of the client's in between.

@@ -771,7 +771,7 @@ func TestSignalInAPipelineWaitsForOutstandingReplies(t *testing.T) {
 		t.Fatalf("next = %v, want Blocked still", next)
 	}
 	r.answer("", "1 2 C", parsed, bound, done)
-	r.client("P:a P: B: E S", "")
+	r.client("P:a H P: B: E S", "")
 	r.answer("C:sluice_ask P:sluice_ask B:sluice_ask E S", "1 2 C Z:I", parsed, parsed, bound, done, idle)
 }
 

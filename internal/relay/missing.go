@@ -85,10 +85,7 @@ func (m *Machine) retry(c *call, s sessionstate.Signals) Next {
 		again = append(again, name)
 	}
 	b = m.appendOwnStatements(b, again)
-	if m.q.last().kind != wire.Sync && !m.InBlock() {
-		b = m.appendCarrySync(b)
-	}
-	c.toBackend.set(b)
+	c.toBackend.set(m.appendEnd(b))
 	if m.await {
 		m.doubt.retried = true
 		return Blocked

@@ -56,7 +56,7 @@ func TestMissingStatementCanBeGivenUp(t *testing.T) {
 			if inBlockFirst {
 				r.client("Q:begin", "", query("begin"))
 				r.answer("", "C Z:T", done, inBlock)
-				stand, standing = "P:p ", standing[:1]
+				stand, standing = "P:p H ", standing[:1]
 			}
 			r.client(stand+"Q:deallocate q; deallocate p; commit", "", query("deallocate q; deallocate p; commit"))
 			r.answer(questionWords, "C Z:I", append(standing, command("DEALLOCATE"), idle)...)

@@ -31,11 +31,7 @@ func (m *Machine) ownNumbers(c *call) Next {
 	if m.status == 'E' {
 		return proceed
 	}
-	b := m.appendDiscard(c.toBackend.own(), carry)
-	if !m.InBlock() {
-		b = m.appendCarrySync(b)
-	}
-	c.toBackend.set(b)
+	c.toBackend.set(m.appendEnd(m.appendDiscard(c.toBackend.own(), carry)))
 	m.fresh = true
 	return proceed
 }

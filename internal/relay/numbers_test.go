@@ -76,7 +76,7 @@ func TestOthersNumbersAreDiscardedInFrontOfTheFirstQuestion(t *testing.T) {
 	r := newRig(t, Params{}).attach()
 	r.client("Q:begin", "", query("begin"))
 	r.answer("", "C Z:T", done, inBlock)
-	r.client(discardWords+" Q:select currval('s')", "", query("select currval('s')"))
+	r.client(discardWords+" H Q:select currval('s')", "", query("select currval('s')"))
 	r.answer("", "C Z:T", parsed, bound, done, closed, done, inBlock)
 	r.client("Q:select lastval()", "", query("select lastval()"))
 }

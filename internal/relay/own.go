@@ -44,7 +44,6 @@ func (m *Machine) goOwn(c *call, s sessionstate.Signals) Next {
 // that Sluice's are closed as well. In a transaction that has failed Postgres prepares nothing; then no name means anything
 // but what it means to the client, if anything. Nothing but injections may be outstanding.
 func (m *Machine) takeNames(toBackend *Out, alone bool) {
-	solo, before := !m.InBlock(), m.q.len()
 	b := toBackend.own()
 	for _, name := range m.backend.Own.Names() {
 		if m.backend.Own.Lookup([]byte(name)) != m.names.Lookup([]byte(name)) {
@@ -65,10 +64,7 @@ func (m *Machine) takeNames(toBackend *Out, alone bool) {
 		b = m.appendOwnStatements(b, lacking)
 		m.own = true
 	}
-	if last := m.q.last(); solo && m.q.len() > before && last.kind != wire.Sync {
-		b = m.appendCarrySync(b)
-	}
-	toBackend.set(b)
+	toBackend.set(m.appendEnd(b))
 }
 
 // appendOwnStatements injects what prepares the client's statements under their names. Each gets a Sync of its own, and in a block

@@ -210,7 +210,7 @@ func TestFailedBlockGetsNoStatementsButNoStrangersEither(t *testing.T) {
 	b.client("Q:nonsense", "", query("nonsense"))
 	failed := &pgproto3.ReadyForQuery{TxStatus: 'E'}
 	b.answer("", "E:42601 Z:E", errSyntax, failed)
-	b.client("C:p Q:rollback; execute p", "", query("rollback; execute p"))
+	b.client("C:p H Q:rollback; execute p", "", query("rollback; execute p"))
 	b.answer("", "C E:26000 Z:I", closed, command("ROLLBACK"), errNoStmt, idle)
 	b.wantPinned("")
 }

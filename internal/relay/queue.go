@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"slices"
+
 	"sluice/internal/prepared"
 	"sluice/internal/wire"
 )
@@ -43,6 +45,9 @@ type entry struct {
 	stmt   *prepared.Statement // Parse: what the backend prepares; Close: what was evicted from it; Bind, Describe: what is used
 }
 
+// clients reports whether the message is the client's, or stands in its place.
+func (e entry) clients() bool { return !e.do.own() && e.do != swallow && e.do != compare }
+
 // defines reports whether the message gives the client's name a meaning, or takes it away.
 func (e *entry) defines(name string) bool {
 	switch e.kind {
@@ -73,13 +78,11 @@ func (q *queue) head() *entry {
 }
 
 // own reports whether all that is outstanding is for Sluice alone.
-func (q *queue) own() bool {
-	for i := q.first; i < len(q.entries); i++ {
-		if !q.entries[i].do.own() {
-			return false
-		}
-	}
-	return true
+func (q *queue) own() bool { return !q.has(func(e entry) bool { return !e.do.own() }) }
+
+// has reports whether something of this sort is outstanding.
+func (q *queue) has(sort func(e entry) bool) bool {
+	return slices.ContainsFunc(q.entries[q.first:], sort)
 }
 
 // last returns the entry that was pushed last, nil if nothing is outstanding.

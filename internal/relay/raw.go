@@ -24,14 +24,11 @@ func (m *Machine) goRaw(c *call, reason string) Next {
 	case m.status == 'E':
 		return proceed
 	}
-	solo, b := !m.InBlock(), c.toBackend.own()
+	b := c.toBackend.own()
 	if u := m.names.Lookup(nil); u != nil && m.backend.Unnamed != u && c.typ != wire.Query {
-		b = m.appendOwnStatement(b, "", u, solo)
+		b = m.appendOwnStatement(b, "", u, !m.InBlock())
 	}
-	if last := m.q.last(); solo && last != nil && last.kind != wire.Sync {
-		b = m.appendCarrySync(b)
-	}
-	c.toBackend.set(b)
+	c.toBackend.set(m.appendEnd(b))
 	m.backend.Clear()
 	m.names.Clear()
 	m.raw, m.own = true, false
@@ -81,7 +78,7 @@ func (m *Machine) Abandon(reset bool, toBackend *Out) (ok bool) {
 		return false
 	}
 	m.gone, m.reset = true, reset
-	m.unused, m.await = false, false
+	m.unused, m.await, m.due = false, false, false
 	m.stopHolding()
 	switch {
 	case m.leading > 0 && m.q.last().do == lead: // nothing of the client's is behind it
@@ -123,13 +120,13 @@ func (m *Machine) appendSync(b []byte) []byte {
 func (m *Machine) tidy(toBackend *Out) {
 	var sql string
 	switch {
+	case m.status == 'I' && !m.reset, m.postpone():
+		return
 	case m.status != 'I':
 		sql = "ROLLBACK"
-	case m.reset:
+	default:
 		m.reset = false
 		sql = "DISCARD ALL"
-	default:
-		return
 	}
 	toBackend.set(m.appendQuery(toBackend.own(), sql, carry))
 }
