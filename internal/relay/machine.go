@@ -153,6 +153,7 @@ type Machine struct {
 	fresh    bool // nobody else has used the backend's sequences
 	flushed  bool // a Flush was injected behind the last message sent
 	spoken   bool // who speaks has been said in front of a message of the client's that is still to be sent
+	revived  bool // a failed transaction has been ended for the message that waits: it is to fail again
 
 	leading int32  // entries of what was injected to lead the client's messages that are outstanding
 	served  uint32 // requests of the client's that have been answered
@@ -204,7 +205,7 @@ func (m *Machine) Attach(b *Backend, fresh bool) {
 // Detach takes the backend away. The machine must be Free, or at its end.
 func (m *Machine) Detach() {
 	m.backend, m.own = nil, false
-	m.cancelling, m.due = false, false
+	m.cancelling, m.due, m.revived = false, false, false
 	if m.q.len() == 0 && m.q.entries != nil {
 		m.p.spare = append(m.p.spare, m.q.entries)
 		m.q.entries = nil

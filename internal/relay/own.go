@@ -187,7 +187,13 @@ func (m *Machine) meet(c *call, s sessionstate.Signals) Next {
 	if s&byName == 0 {
 		return proceed
 	}
-	next := m.goOwn(c, s)
+	next := m.revive(c)
+	if next == proceed {
+		next = m.goOwn(c, s)
+	}
+	if next == proceed {
+		next = m.failAgain(c)
+	}
 	if next == proceed {
 		next = m.retry(c, s)
 	}
