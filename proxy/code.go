@@ -24,7 +24,8 @@ const (
 // codeQuery finds the code that may run behind a statement without standing in it: functions that are not Postgres's own,
 // with words in their source that could change a session or make other code, or in languages whose source tells nothing (those in C that came
 // with an extension are trusted, as are the constructors that Postgres makes for a type of ranges, and information_schema), and rules,
-// policies, defaults and constraints that call Postgres's own functions that change a session.
+// policies, defaults and constraints that call Postgres's own functions that change a session. A search_path that roles or the database
+// have by default counts as such code where CREATE TABLE makes a temporary one under it.
 const codeQuery = `SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text, l.lanname, p.prosrc
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
@@ -50,7 +51,11 @@ WHERE e.id OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
 AND pg_catalog.concat(e.a::pg_catalog.text, e.b::pg_catalog.text) OPERATOR(pg_catalog.~) (
  SELECT ':funcid (' OPERATOR(pg_catalog.||) pg_catalog.string_agg(f.oid::pg_catalog.text, '|') OPERATOR(pg_catalog.||) ') '
  FROM pg_catalog.pg_proc f WHERE f.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
- AND f.proname OPERATOR(pg_catalog.~) '^(set_config|setseed|pg_(try_)?advisory_(lock|unlock).*|currval|lastval|query_to_xml.*|pg_replication_origin_session.*)$')`
+ AND f.proname OPERATOR(pg_catalog.~) '^(set_config|setseed|pg_(try_)?advisory_(lock|unlock).*|currval|lastval|query_to_xml.*|pg_replication_origin_session.*)$')
+UNION ALL
+SELECT 'a default search_path with pg_temp', 'catalog', 'pg_temp' FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c
+WHERE s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0, (SELECT d.oid FROM pg_catalog.pg_database d
+ WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())]::pg_catalog.oid[]) AND c OPERATOR(pg_catalog.~) '^search_path=.*pg_temp'`
 
 // code is what is known of a database's code.
 type code struct {

@@ -79,9 +79,9 @@ func TestWhatIsInjectedInABlockIsAnsweredAtOnce(t *testing.T) {
 	r.client("Q:begin", "", query("begin"))
 	r.answer("", "C Z:T", done, inBlock)
 	const sql = "select lastval(); " + sleep
-	r.client(discardWords+" H Q:"+sql, "", query(sql))
+	r.client(discardAsideWords+" H Q:"+sql, "", query(sql))
 	r.wantWaits()
-	r.answer("", "", parsed, bound, done, closed)
+	r.answer("", "", parsed, bound, done, closed, closed)
 	r.wantRuns()
 }
 

@@ -185,14 +185,25 @@ func (m *Machine) appendOwnParse(b []byte, name, sql, types string, do action) [
 
 // appendOwnRun injects Bind with parameters in text, nil for NULL, and Execute, on the unnamed portal.
 func (m *Machine) appendOwnRun(b []byte, name string, do action, args ...*string) []byte {
-	size := 1 + len(name) + 1 + 2 + 2 + 2
+	return m.appendRun(b, "", name, do, args...)
+}
+
+// appendRunAside is appendOwnRun on a portal that it closes: the client may still have use for the unnamed one.
+func (m *Machine) appendRunAside(b []byte, name string, do action, args ...*string) []byte {
+	b = m.appendRun(b, carryName, name, do, args...)
+	m.push(entry{kind: wire.Close, do: do})
+	return append(append(append(wire.AppendHeader(b, wire.Close, 1+len(carryName)+1), 'P'), carryName...), 0)
+}
+
+func (m *Machine) appendRun(b []byte, portal, name string, do action, args ...*string) []byte {
+	size := len(portal) + 1 + len(name) + 1 + 2 + 2 + 2
 	for _, a := range args {
 		if size += 4; a != nil {
 			size += len(*a)
 		}
 	}
 	b = wire.AppendHeader(b, wire.Bind, size)
-	b = append(append(append(b, 0), name...), 0)
+	b = append(append(append(append(b, portal...), 0), name...), 0)
 	b = append(b, 0, 0) // all parameters are text
 	b = binary.BigEndian.AppendUint16(b, uint16(len(args)))
 	for _, a := range args {
@@ -204,9 +215,8 @@ func (m *Machine) appendOwnRun(b []byte, name string, do action, args ...*string
 	}
 	b = append(b, 0, 0) // all results are text
 	m.push(entry{kind: wire.Bind, do: do})
-	b = append(wire.AppendHeader(b, wire.Execute, 1+4), 0, 0, 0, 0, 0)
 	m.push(entry{kind: wire.Execute, do: do})
-	return b
+	return append(append(wire.AppendHeader(b, wire.Execute, len(portal)+1+4), portal...), 0, 0, 0, 0, 0)
 }
 
 // appendQuery injects a simple query. It ends the unnamed statement.

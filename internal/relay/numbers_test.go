@@ -9,6 +9,9 @@ import (
 // discardWords is a DISCARD SEQUENCES in front of a text outside of a block.
 const discardWords = "P:sluice_carry B:sluice_carry E C:sluice_carry"
 
+// discardAsideWords is one in a block, on a portal of its own.
+const discardAsideWords = "P:sluice_carry B:sluice_carry E C:sluice_carry C:sluice_carry"
+
 var (
 	inserted     = &pgproto3.CommandComplete{CommandTag: []byte("INSERT 0 1")}
 	selected     = &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}
@@ -76,8 +79,8 @@ func TestOthersNumbersAreDiscardedInFrontOfTheFirstQuestion(t *testing.T) {
 	r := newRig(t, Params{}).attach()
 	r.client("Q:begin", "", query("begin"))
 	r.answer("", "C Z:T", done, inBlock)
-	r.client(discardWords+" H Q:select currval('s')", "", query("select currval('s')"))
-	r.answer("", "C Z:T", parsed, bound, done, closed, done, inBlock)
+	r.client(discardAsideWords+" H Q:select currval('s')", "", query("select currval('s')"))
+	r.answer("", "C Z:T", parsed, bound, done, closed, closed, done, inBlock)
 	r.client("Q:select lastval()", "", query("select lastval()"))
 }
 

@@ -53,9 +53,13 @@ const carryName = prepared.Prefix + "carry"
 
 // appendDiscard injects a DISCARD SEQUENCES, in the transaction that is under way.
 func (m *Machine) appendDiscard(b []byte, do action) []byte {
+	run := m.appendOwnRun
+	if m.InBlock() {
+		run = m.appendRunAside
+	}
 	b = appendParse(b, carryName, "DISCARD SEQUENCES\x00\x00\x00")
 	m.push(entry{kind: wire.Parse, do: do})
-	b = m.appendOwnRun(b, carryName, do)
+	b = run(b, carryName, do)
 	b = appendClose(b, carryName)
 	m.push(entry{kind: wire.Close, do: do})
 	return b

@@ -1,11 +1,8 @@
 package relay
 
 import (
-	"encoding/binary"
-
 	"sluice/internal/prepared"
 	"sluice/internal/sessionstate"
-	"sluice/internal/wire"
 )
 
 // setLocalText sets, up to the end of the transaction.
@@ -102,23 +99,12 @@ func (m *Machine) appendStepsBack(b []byte, st *prepared.Statement, do action) [
 // appendSteps runs the unnamed statement, setLocalText, for each step, on a portal of its own: the client may still have use for
 // the unnamed one.
 func (m *Machine) appendSteps(b []byte, steps []sessionstate.Change, do action) []byte {
-	for _, s := range steps {
-		size := len(carryName) + 1 + 1 + 2 + 2 + 4 + len(s.Name) + 4 + len(s.Value) + 2
-		b = append(append(wire.AppendHeader(b, wire.Bind, size), carryName...), 0, 0) // of the unnamed statement
-		b = append(b, 0, 0, 0, 2)                                                     // two parameters, both text
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(s.Name))), s.Name...)
-		if s.Reset {
-			b = append(b, 0xff, 0xff, 0xff, 0xff)
-		} else {
-			b = append(binary.BigEndian.AppendUint32(b, uint32(len(s.Value))), s.Value...)
+	for i := range steps {
+		value := &steps[i].Value
+		if steps[i].Reset {
+			value = nil
 		}
-		b = append(b, 0, 0) // all results are text
-		m.push(entry{kind: wire.Bind, do: do})
-		b = append(append(wire.AppendHeader(b, wire.Execute, len(carryName)+1+4), carryName...), 0, 0, 0, 0, 0)
-		m.push(entry{kind: wire.Execute, do: do})
-		b = append(append(wire.AppendHeader(b, wire.Close, 1+len(carryName)+1), 'P'), carryName...)
-		b = append(b, 0)
-		m.push(entry{kind: wire.Close, do: do})
+		b = m.appendRunAside(b, "", do, &steps[i].Name, value)
 	}
 	return b
 }

@@ -1,6 +1,10 @@
 package relay
 
-import "strconv"
+import (
+	"strconv"
+
+	"sluice/internal/wire"
+)
 
 // A notification carries the pid of the backend that ran NOTIFY, which serves others by the time somebody hears of it. So that those
 // who listen for many can tell whose it was, a backend says on a channel of theirs which session speaks from now on: in front of a
@@ -39,8 +43,21 @@ func (m *Machine) speak(c *call, notifies bool) {
 		return
 	}
 	said.pid, said.certain = pid, m.status == 'I'
-	c.toBackend.set(m.appendQuery(c.toBackend.own(), "NOTIFY "+channel+", '"+strconv.FormatUint(uint64(pid), 10)+"'", attempt))
+	sql := "NOTIFY " + channel + ", '" + strconv.FormatUint(uint64(pid), 10) + "'"
+	if m.status == 'I' || c.typ == wire.Query {
+		c.toBackend.set(m.appendQuery(c.toBackend.own(), sql, attempt))
+	} else {
+		c.toBackend.set(m.appendAside(c.toBackend.own(), sql))
+	}
 	m.spoken = true
+}
+
+// appendAside injects a command into a block, on a portal of its own: a simple query would end the unnamed one, for which the client may
+// still have use. The unnamed statement is used.
+func (m *Machine) appendAside(b []byte, sql string) []byte {
+	m.backend.Unnamed = nil
+	b = m.appendOwnParse(b, "", sql, noTypes, attempt)
+	return m.appendCarrySync(m.appendRunAside(b, "", attempt))
 }
 
 // spokenOf reports whether others may know who speaks on the backend, and it is not this session.

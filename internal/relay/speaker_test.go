@@ -18,10 +18,15 @@ func newSpeaker(t *testing.T, pid uint32, heard *string) *rig {
 
 func speaks(pid uint32) string { return fmt.Sprintf("Q:NOTIFY voices, '%d' ", pid) }
 
+// speaksAside is what is said in a block in front of extended messages.
+const speaksAside = "P: B: E C:sluice_carry S "
+
 var (
 	notified = command("NOTIFY")
 	spoken   = []pgproto3.Message{notified, idle} // the answer to it
 	spokenIn = []pgproto3.Message{notified, inBlock}
+
+	spokenAside = []pgproto3.Message{parsed, bound, notified, closed, inBlock}
 )
 
 func TestWhoNotifiesIsSaidOnce(t *testing.T) {
@@ -106,20 +111,22 @@ func TestMessageThatWaitsBehindWhatIsSaidIsSent(t *testing.T) {
 	voices, sql := "voices", "prepare p as select pg_notify('c', 'x')"
 	for name, tc := range map[string]struct {
 		first []pgproto3.Message
+		said  string
+		heard []pgproto3.Message
 		sent  string
 	}{
-		"simple":   {[]pgproto3.Message{query(sql)}, "Q:" + sql},
-		"extended": {[]pgproto3.Message{parse("", sql), bind(""), exec, syncMsg}, "P: B: E S"},
+		"simple":   {[]pgproto3.Message{query(sql)}, speaks(clientPID), spokenIn, "Q:" + sql},
+		"extended": {[]pgproto3.Message{parse("", sql), bind(""), exec, syncMsg}, speaksAside, spokenAside, "P: B: E S"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newSpeaker(t, clientPID, &voices).attachTo(listenerBackend())
 			r.client("Q:begin", "", query("begin"))
 			r.answer("", "C Z:T", done, inBlock)
-			if next := r.client(speaks(clientPID)+"H", "", tc.first...); next != Blocked {
+			if next := r.client(tc.said+"H", "", tc.first...); next != Blocked {
 				t.Fatalf("next = %d, want Blocked", next)
 			}
-			r.answer("", "", spokenIn...)
+			r.answer("", "", tc.heard...)
 			r.client(tc.sent, "")
 		})
 	}
@@ -138,4 +145,20 @@ func TestNothingIsSaidWhereItWouldChangeATransaction(t *testing.T) {
 	r.answer("", "E:42601 Z:E", errSyntax, failed)
 	r.client("Q:notify c", "", query("notify c"))
 	r.answer("", "E:42601 Z:E", errSyntax, failed)
+}
+
+// A simple query would end the unnamed portal, which may be suspended.
+func TestWhatIsSaidLeavesTheUnnamedPortalAlone(t *testing.T) {
+	t.Parallel()
+	voices := "voices"
+	r := newSpeaker(t, clientPID, &voices).attachTo(listenerBackend())
+	r.client("Q:begin", "", query("begin"))
+	r.answer("", "C Z:T", done, inBlock)
+	suspended := &pgproto3.PortalSuspended{}
+	r.client("P: B: E S", "", parse("", "select generate_series(1, 9)"), bind(""), exec, syncMsg)
+	r.answer("", "1 2 D s Z:T", parsed, bound, row, suspended, inBlock)
+	r.client(speaksAside+"P:sluice_2 B:sluice_2 E S", "", parse("n", "notify c"), bind("n"), exec, syncMsg)
+	r.answer("", "1 2 C Z:T", append(spokenAside, parsed, bound, notified, inBlock)...)
+	r.client("E S", "", exec, syncMsg)
+	r.answer("", "D s Z:T", row, suspended, inBlock)
 }

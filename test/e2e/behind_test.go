@@ -366,3 +366,24 @@ func TestClientThatVanishesBehindCodeTakesItsStateWithIt(t *testing.T) {
 		r.want(r.client(), "a later one", who, "")
 	}
 }
+
+func TestTablesUnderADefaultSearchPathOfPgTempAreNobodyElses(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]string{
+		"database": "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = pg_temp, public', current_database()); END $$",
+		"role":     "DO $$ BEGIN EXECUTE format('ALTER ROLE alice IN DATABASE %I SET search_path = pg_temp, public', current_database()); END $$",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startCode(t, "pool_size: 2\nmax_pinned: 1", sql)
+			a, b := r.client(), r.client()
+			r.exec(a, "CREATE TABLE secret AS SELECT 1 AS x")
+			for range 3 {
+				r.want(b, "b", "to_regclass('secret') IS NULL", "true")
+				r.want(a, "a", "(SELECT count(*) FROM secret)", "1")
+			}
+			r.exec(a, "DROP TABLE secret")
+			r.want(b, "b", "to_regclass('secret') IS NULL", "true")
+		})
+	}
+}
