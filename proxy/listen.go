@@ -39,9 +39,13 @@ func (s *session) understands(h *hub) bool {
 	return s.m.Reported("server_encoding") == "SQL_ASCII" || s.m.Reported("client_encoding") == *h.encoding.Load()
 }
 
-// listenerLost ends the session, as soon as that is possible: it may miss something.
+// listenerLost ends the session, as soon as that is possible: it may miss something. A transaction that is over but for that
+// ends first.
 func (s *session) listenerLost(err error) {
 	e := &endError{reason: ReasonListenerLost, err: err}
+	if s.m.MissNews(&s.lane.toClient) {
+		s.resume()
+	}
 	if s.m.Settling() {
 		s.end(e)
 		return

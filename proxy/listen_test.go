@@ -79,6 +79,36 @@ func TestNotificationWaitsForTheEndOfTheTransaction(t *testing.T) {
 	})
 }
 
+// TestWhatWasCommittedBeforeIsHeardBeforeReadyForQuery holds what clients count on that look for notifications behind a query.
+func TestWhatWasCommittedBeforeIsHeardBeforeReadyForQuery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, answering(), listeners(nil))
+		a, b := h.login(transactionPort, "alice"), h.login(transactionPort, "alice")
+		query(t, a, "LISTEN news")
+		h.postgres.Adjust(func(k *pgscript.Knobs) { k.LateNews = true })
+		query(t, b, "NOTIFY news, 'x'")
+		a.Run(t, "C: Query SELECT 'a'", "B: RowDescription", `B: DataRow "a"`, "B: CommandComplete", `B: NotificationResponse * "news" "x"`,
+			"B: ReadyForQuery I")
+		query(t, a, "BEGIN")
+		query(t, b, "NOTIFY news, 'y'")
+		query(t, a, "SELECT 'quiet'", "quiet") // nothing is heard in a transaction
+		a.Run(t, "C: Query COMMIT", "B: CommandComplete COMMIT", `B: NotificationResponse * "news" "y"`, "B: ReadyForQuery I")
+	})
+}
+
+func TestTransactionEndsBeforeItsListenerIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, answering(), listeners(nil))
+		a := h.login(transactionPort, "alice")
+		query(t, a, "LISTEN news")
+		h.postgres.Adjust(func(k *pgscript.Knobs) { k.QueryDelay = 10 * time.Second })
+		a.Run(t, "C: Query SELECT 'a'", "B: RowDescription", `B: DataRow "a"`, "B: CommandComplete")
+		time.Sleep(5 * time.Second) // the shared connection is being asked what else there is
+		h.postgres.KillConn(h.ears()[0].PID, true)
+		a.Run(t, "B: ReadyForQuery I", "B: ErrorResponse FATAL 08006", "B: EOF")
+	})
+}
+
 func TestOwnNotificationHasTheOwnPID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, answering(), listeners(nil))

@@ -69,13 +69,15 @@ func (c *ServerConn) tell(n *pgproto3.NotificationResponse) {
 	if !b.channels[n.Channel] {
 		return
 	}
-	if b.waiting = append(b.waiting, n); b.idle {
-		c.writeWaiting()
-	}
+	b.waiting = append(b.waiting, n)
+	c.writeWaiting()
 }
 
-// writeWaiting sends what has come. The mutex is held, and the connection's goroutine sends nothing.
+// writeWaiting sends an idle connection what has come. The mutex is held, and the connection's goroutine sends nothing.
 func (c *ServerConn) writeWaiting() {
+	if !c.box.idle || c.server.now().LateNews {
+		return
+	}
 	for _, n := range c.box.waiting {
 		if raw, err := n.Encode(nil); err == nil {
 			_, _ = c.nc.Write(raw)
@@ -88,9 +90,8 @@ func (c *ServerConn) writeWaiting() {
 func (c *ServerConn) setIdle(idle bool) {
 	c.box.mu.Lock()
 	defer c.box.mu.Unlock()
-	if c.box.idle = idle && c.status == 'I'; c.box.idle {
-		c.writeWaiting()
-	}
+	c.box.idle = idle && c.status == 'I'
+	c.writeWaiting()
 }
 
 // sendNotifications sends what has come while the connection was busy.

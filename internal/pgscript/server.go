@@ -34,6 +34,7 @@ type Knobs struct {
 	Mute       bool                    // connections are accepted and never answered
 	LoginDelay time.Duration           // before the answer to a start-up message
 	QueryDelay time.Duration           // before each Query and Execute
+	LateNews   bool                    // notifications come in front of a ReadyForQuery only, as from a process that is slow to wake up
 }
 
 // Server is a fake Postgres: logins, settings, transaction status, prepared statements, portals, COPY, cancel, and a

@@ -46,7 +46,8 @@ type hold uint8
 const (
 	holdNothing hold = iota
 	holdAnswer       // to the question what the session holds
-	holdWish         // for the wish to come true
+	holdWish         // for the wish to come true: what it listens to changes hands
+	holdNews         // for what others have to deliver of what was committed before
 )
 
 // listening is what a machine knows of a session that listens, kept from its first LISTEN on.
@@ -195,8 +196,17 @@ func (m *Machine) flushPending(toClient *Out) {
 // holding reports whether the client has to wait.
 func (m *Machine) holding() bool { return m.listen != nil && m.listen.hold != holdNothing }
 
-// Settling reports whether the client has to wait until what it listens to has changed hands.
+// Settling reports whether the client has to wait until what it listens to has changed hands, or it is caught up.
 func (m *Machine) Settling() bool { return m.holding() }
+
+// MissNews lets the client go on, and reports that, if it waits for nothing but what others have to deliver: they will not.
+func (m *Machine) MissNews(toClient *Out) bool {
+	if m.listen == nil || m.listen.hold != holdNews {
+		return false
+	}
+	m.release(toClient)
+	return true
+}
 
 // stopHolding is for a client that is gone.
 func (m *Machine) stopHolding() {
@@ -229,13 +239,17 @@ func (m *Machine) askChannels(toBackend *Out) {
 // mayShare reports whether others may deliver what the session listens to.
 func (m *Machine) mayShare() bool { return !m.raw && m.p.Shared != nil && *m.p.Shared }
 
+// lags reports whether others have, or may have, to deliver what was committed before now: Postgres tells a client of that
+// in front of its ReadyForQuery.
+func (l *listening) lags() bool { return l != nil && (l.own > 0 || l.shared != nil) }
+
 // holdReady is asked about the client's ReadyForQuery at the end of a transaction, with nothing outstanding. It reports
-// whether that is to be held back: what the session listens to has to be asked, or it has notified itself. Where Postgres can
+// whether that is to be held back: what the session listens to has to be asked, or others may have news for it. Where Postgres can
 // only be asked later, the backend stays, and delivers what is new.
 func (m *Machine) holdReady() bool {
 	l := m.listen
 	switch {
-	case m.ask && !m.unread && m.mayShare() && (l != nil && l.own > 0 || m.doubt != nil && m.doubt.listens):
+	case m.ask && !m.unread && m.mayShare() && (l.lags() || m.doubt != nil && m.doubt.listens):
 		if l == nil {
 			l = &listening{}
 			m.listen = l
@@ -245,8 +259,8 @@ func (m *Machine) holdReady() bool {
 		return false
 	case m.raw && l.shared != nil: // its backend is its own from now on, and listens
 		l.hold, l.wish = holdWish, WishReturn
-	case l.own > 0:
-		l.hold, l.wish = holdWish, WishCaughtUp
+	case l.lags():
+		l.hold, l.wish = holdNews, WishCaughtUp
 	default:
 		return false
 	}
@@ -278,14 +292,13 @@ func (m *Machine) hears(channels []string) bool {
 	return true
 }
 
-// goOn lets the client go on when the question has been answered and nothing is to be done, or when only its own
-// notifications are missing.
+// goOn lets the client go on when the question has been answered and nothing is to be done, or when only news is missing.
 func (m *Machine) goOn(toClient *Out) {
 	l := m.listen
 	switch {
 	case l == nil || l.hold != holdAnswer:
-	case l.own > 0:
-		l.hold, l.wish = holdWish, WishCaughtUp
+	case l.lags():
+		l.hold, l.wish = holdNews, WishCaughtUp
 	default:
 		m.release(toClient)
 	}

@@ -30,6 +30,13 @@ func (r *rig) wantListening(shared, wanted []string) {
 	}
 }
 
+// runsHeld has the client of a session that listens run sql: its ReadyForQuery waits for the answer to the question.
+func (r *rig) runsHeld(sql, wantBackend string) {
+	r.t.Helper()
+	r.client("Q:"+sql, "", query(sql))
+	r.answer(wantBackend, "C", done, idle)
+}
+
 func TestChannelsOfCodeAreShared(t *testing.T) {
 	t.Parallel()
 	r := newListenerBehind(t, behind(Strict, sessionstate.Code{Objects: true}))
@@ -46,11 +53,12 @@ func TestChannelsOfCodeAreShared(t *testing.T) {
 	r.marked("")
 	r.wantPinned("")
 	r.client("Q:select 1", "")
-	r.answer(againWords, "C Z:I", done, idle)
+	r.answer(againWords, "C", done, idle)
 	r.answer("", "", held(false, listensTo("a"))...)
+	r.caughtUp("Z:I", "a")
 	r.wantSurprise(false)
 	r.wantPinned("")
-	r.runs("select leave()", againWords)
+	r.runsHeld("select leave()", againWords)
 	r.answer("", "", held(false)...)
 	r.wantSurprise(false, "listen")
 	r.wantWish(WishShare)
@@ -61,10 +69,10 @@ func TestChannelsThatAreNotAskedAboutStay(t *testing.T) {
 	t.Parallel()
 	r := newListenerBehind(t, behind(Strict, setsWho))
 	r.listen("a")
-	r.runs("select login()", questionWords)
+	r.runsHeld("select login()", questionWords)
 	r.answer("", "", held(true, whoIs("x"))...)
 	r.wantSurprise(false, "app.who")
-	r.wantWish(WishNothing)
+	r.caughtUp("Z:I", "a")
 	r.wantPinned("")
 	r.wantListening([]string{"a"}, []string{"a"})
 }
@@ -172,10 +180,10 @@ func TestChannelsThatWereNotGivenUpByATextStay(t *testing.T) {
 	r := newListenerBehind(t, behind(Learn, sessionstate.Code{Objects: true}))
 	r.listen("a")
 	r.backend.Mistrust()
-	r.runs("select leave()", questionWords)
+	r.runsHeld("select leave()", questionWords)
 	r.answer("", "", held(true)...)
 	r.wantSurprise(true, "listen")
-	r.wantWish(WishNothing)
+	r.caughtUp("Z:I", "a")
 	r.wantListening([]string{"a"}, []string{"a"})
 	r.client("Q:unlisten a", "", query("unlisten a"))
 	r.answer(channelsWords, "C", done, idle)

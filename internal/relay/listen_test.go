@@ -63,6 +63,13 @@ func (r *rig) settle(want string, channels ...string) {
 	r.check("settled", want, words(c.Bytes()))
 }
 
+// caughtUp has others deliver all that was committed before and checks what the client is told.
+func (r *rig) caughtUp(want string, channels ...string) {
+	r.t.Helper()
+	r.wantWish(WishCaughtUp)
+	r.settle(want, channels...)
+}
+
 func (r *rig) mark(back bool) {
 	r.t.Helper()
 	var b Out
@@ -121,7 +128,8 @@ func TestReadyForQueryIsHeldUntilOthersListen(t *testing.T) {
 	if next := r.client("Q:select 1", ""); next != More {
 		t.Errorf("next = %d, want More", next)
 	}
-	r.answer("", "D C Z:I", row, done, idle)
+	r.answer("", "D C", row, done, idle)
+	r.caughtUp("Z:I", "a")
 	if !r.m.Free() {
 		t.Error("not free")
 	}
@@ -191,7 +199,12 @@ func TestNotificationsOfOthersWaitForTheTransaction(t *testing.T) {
 	r.answer("", "C Z:T", done, inBlock)
 	r.deliver("", notify(9, "a", "2"))
 	r.client("Q:commit", "", query("commit"))
-	r.answer("", "C A:9:a:1 A:9:a:2 Z:I", done, idle)
+	r.answer("", "C", done, idle)
+	if r.m.Free() {
+		t.Error("free while others may have news")
+	}
+	r.deliver("", notify(9, "a", "late"))
+	r.caughtUp("A:9:a:1 A:9:a:2 A:9:a:late Z:I", "a")
 	r.m.Detach()
 	r.deliver("A:9:a:3", notify(9, "a", "3"))
 }
@@ -293,7 +306,8 @@ func TestPrepareBesideListenIsAskedAbout(t *testing.T) {
 	r.carry(`Q:UNLISTEN *; LISTEN "a" ` + replayWords)
 	r.unseen(append([]pgproto3.Message{done, done, idle}, replayed...)...)
 	r.client("Q:execute p", "", query("execute p"))
-	r.answer("", "D C Z:I", row, done, idle)
+	r.answer("", "D C", row, done, idle)
+	r.caughtUp("Z:I", "a")
 }
 
 func TestBackendListensToWhatTheSessionDoes(t *testing.T) {
@@ -306,7 +320,8 @@ func TestBackendListensToWhatTheSessionDoes(t *testing.T) {
 	r.attachTo(listenerBackend())
 	r.carry(`Q:UNLISTEN *; LISTEN "a"`)
 	r.client("Q:select 1", "", query("select 1"))
-	r.answer("", "D C Z:I", done, done, idle, notify(9, "a", "the others have it too"), row, done, idle)
+	r.answer("", "D C", done, done, idle, notify(9, "a", "the others have it too"), row, done, idle)
+	r.caughtUp("Z:I", "a")
 
 	other := newListener(t)
 	other.m.Detach()
@@ -314,6 +329,29 @@ func TestBackendListensToWhatTheSessionDoes(t *testing.T) {
 	other.carry("Q:UNLISTEN *")
 	other.client("Q:select 1", "", query("select 1"))
 	other.answer("", "D C Z:I", notify(9, "a", "not for this one"), done, idle, row, done, idle)
+}
+
+func TestNewsThatNobodyWillDeliverIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	r := newListener(t)
+	r.listen("a")
+	r.client("Q:select 1", "", query("select 1"))
+	r.answer("", "D C", row, done, idle)
+	r.deliver("", notify(9, "a", "the last"))
+	var c Out
+	if !r.m.MissNews(&c) {
+		t.Error("it waits for something else")
+	}
+	r.check("told", "A:9:a:the last Z:I", words(c.Bytes()))
+	if !r.m.Free() || r.m.Settling() {
+		t.Errorf("free = %t, settling = %t", r.m.Free(), r.m.Settling())
+	}
+	r.client("Q:unlisten a", "", query("unlisten a"))
+	r.answer(channelsWords, "C", done, idle)
+	c.Reset()
+	if r.m.MissNews(&c) || !c.Empty() || !r.m.Settling() {
+		t.Errorf("told %q while it has to be asked what the session listens to", words(c.Bytes()))
+	}
 }
 
 func TestSessionOfItsOwnGetsItsChannelsBack(t *testing.T) {
