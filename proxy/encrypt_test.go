@@ -170,3 +170,25 @@ func TestHundredsOfTLSClientsAtOnceAreAllServed(t *testing.T) {
 		}
 	})
 }
+
+func TestGoodbyeBeforeTheStartIsAnsweredByNothing(t *testing.T) {
+	for name, before := range map[string]struct{ said, answer string }{
+		"at once":          {"", ""},
+		"behind no to TLS": {string(wire.AppendSSLRequest(nil)), "N"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothPorts(t, func(t *testing.T, port string) {
+				h := newHarness(t, pgscript.Options{}, nil)
+				nc := h.dialFrom("127.0.0.1", port)
+				utter(t, nc, before.said+"X\x00\x00\x00\x04")
+				if got, err := io.ReadAll(nc); err != nil || string(got) != before.answer {
+					t.Errorf("got %q, %v, want %q", got, err, before.answer)
+				}
+				if log := h.log.String(); strings.Contains(log, "session ended") {
+					t.Errorf("it is worth a line:\n%s", log)
+				}
+				noBackends(t, h)
+			})
+		})
+	}
+}

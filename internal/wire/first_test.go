@@ -62,7 +62,7 @@ func FuzzFirstBytes(f *testing.F) {
 	for _, in := range [][]byte{
 		AppendStartup(nil, Version30, []Param{{"user", "a"}}), AppendSSLRequest(nil), AppendCancelRequest(nil, 1, []byte("1234")),
 		[]byte("\x16\x03\x01\x02\x00\x01"), []byte("\x15\x03\x01\x00\x02\x01\x00"), []byte("\x00\x00\x00\x08\x04\xd2\x16\x30"),
-		[]byte("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"), []byte("\r\n\r\n\x00\r\nQUIT\n"), []byte("\x00\x00\x00\x07abc"), []byte("\x00\x00\x27\x11abc"), []byte("GET / HTTP/1.1\r\n\r\n"),
+		[]byte("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"), []byte("\r\n\r\n\x00\r\nQUIT\n"), []byte("\x00\x00\x00\x07abc"), []byte("\x00\x00\x27\x11abc"), []byte("GET / HTTP/1.1\r\n\r\n"), []byte("X\x00\x00\x00\x04"),
 	} {
 		f.Add(append(in, "rest"...), uint8(0))
 		f.Add(in, uint8(255))

@@ -38,6 +38,9 @@ const (
 	proxyV2 = "\r\n\r\n"
 )
 
+// goodbye is how Terminate begins. It is no start-up packet, but clients that give up before they have sent one say it.
+const goodbye = "X\x00\x00\x00"
+
 // ErrStartup is a start-up packet that cannot be understood.
 var ErrStartup = errors.New("invalid startup packet")
 
@@ -85,7 +88,7 @@ func (r *Request) Get(name string) (value string, ok bool) {
 // ReadRequest reads one start-up packet and nothing past it. It blocks until the packet is whole, or, where TLS begins
 // instead, until its first bytes are there. A cancel request that nobody can have sent for a key of ours has no PID.
 //
-// Errors: what the connection said (io.EOF when it ended before the first byte), or ErrStartup, wrapped.
+// Errors: what the connection said (io.EOF when it ended before the first byte, or with Terminate), or ErrStartup, wrapped.
 // Protocol: "Start-up", "SSL Session Encryption", "GSSAPI Session Encryption", "Canceling Requests in Progress".
 func ReadRequest(nc net.Conn) (*Request, error) {
 	var h [4]byte
@@ -94,6 +97,9 @@ func ReadRequest(nc net.Conn) (*Request, error) {
 	}
 	if h[0] == tlsHandshake {
 		return &Request{Kind: DirectTLS, Head: h[:]}, nil
+	}
+	if string(h[:]) == goodbye {
+		return nil, io.EOF
 	}
 	if string(h[:]) == proxyV1 || string(h[:]) == proxyV2 {
 		return nil, fmt.Errorf("%w: a PROXY protocol header is not accepted from this address", ErrStartup)

@@ -119,6 +119,7 @@ func TestReadRequest(t *testing.T) {
 		{"bytes behind", []byte("\x00\x00\x00\x0a\x00\x03\x00\x00\x00x"), nil, ErrStartup},
 		{"cut off", []byte("\x00\x00\x00\x0a\x00\x03"), nil, io.ErrUnexpectedEOF},
 		{"nothing", nil, nil, io.EOF},
+		{"goodbye", []byte("X\x00\x00\x00\x04"), nil, io.EOF},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
