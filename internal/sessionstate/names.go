@@ -155,6 +155,10 @@ func knownPg(rest string) Signals {
 		return Replication
 	case is(rest, "notify"):
 		return Notify
+	case is(rest, "terminate_backend"), is(rest, "cancel_backend"), is(rest, "log_backend_memory_contexts"),
+		is(rest, "stat_activity"), is(rest, "stat_get_activity"), is(rest, "locks"), is(rest, "lock_status"),
+		is(rest, "blocking_pids"), is(rest, "safe_snapshot_blocking_pids"):
+		return Process
 	case is(rest, "backup_start"), is(rest, "backup_stop"), is(rest, "start_backup"), is(rest, "stop_backup"):
 		return Backup
 	}

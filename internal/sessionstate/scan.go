@@ -35,10 +35,11 @@ type scanner struct {
 	body  bool // the text is a function's source
 	found Signals
 
-	state state
-	lead  token // the first token of the statement
-	prev  token // the token before this one
-	call  configCall
+	updates bool // there is an UPDATE
+	state   state
+	lead    token // the first token of the statement
+	prev    token // the token before this one
+	call    configCall
 
 	stringEnd int  // where the last string ended
 	language  bool // the last token is the LANGUAGE of a DO
@@ -67,11 +68,11 @@ func (s *scanner) run() Signals {
 		}
 	}
 	s.feed(tokSemicolon)
-	if s.found&internal == internal {
+	if s.updates && s.found&sawSettings != 0 {
 		s.found |= SetConfig
 		s.collector.hidden()
 	}
-	return s.found &^ internal
+	return s.found &^ sawSettings
 }
 
 // symbol takes one byte that is a token.

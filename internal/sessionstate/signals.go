@@ -73,28 +73,25 @@ const (
 	MaybeClock
 	// Notify is NOTIFY or pg_notify, or a name that looks the same.
 	Notify
+	// Process is a function that sends a signal to a process by its pid, or one or a view that tells of processes by theirs.
+	Process
 )
 
-// Two words that mean something only together; they never leave the scanner.
-const (
-	sawSettings Signals = 1 << (31 - iota)
-	sawUpdate
-)
+// sawSettings means something only beside an UPDATE; it never leaves the scanner.
+const sawSettings Signals = 1 << 31
 
-const (
-	passing  = Nextval | Local | Commit | DDL | Clock | MaybeClock | Notify
-	internal = sawSettings | sawUpdate
-)
+const passing = Nextval | Local | Commit | DDL | Clock | MaybeClock | Notify | Process
 
 // reasonWords are the words of the signals by bit. They are public: labels of metrics, logs and documentation.
 var reasonWords = [...]string{
 	"set", "set_config", "prepare", "execute", "deallocate", "pg_prepared_statements", "discard", "listen", "unlisten",
 	"hold_cursor", "temp", "advisory_lock", "load", "do", "call", "sequence", "setseed", "dblink", "replication",
 	"backup", "state_function", "dynamic_sql", "ambiguous", "nextval", "local", "commit", "ddl", "clock", "maybe_clock", "notify",
+	"process",
 }
 
 // Sticky reports whether the session must keep its backend after the transaction: something other than Nextval,
-// Local, Commit, DDL, the clock's and Notify is in s.
+// Local, Commit, DDL, the clock's, Notify and Process is in s.
 func (s Signals) Sticky() bool { return s&^passing != 0 }
 
 // Within reports whether what binds the session in s is all in other.

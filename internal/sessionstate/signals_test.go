@@ -9,7 +9,7 @@ import (
 
 func TestEverySignalHasItsOwnReason(t *testing.T) {
 	t.Parallel()
-	all := Notify<<1 - 1
+	all := Process<<1 - 1
 	words := all.Reasons()
 	seen := map[string]bool{}
 	for _, w := range words {

@@ -142,7 +142,7 @@ func (s *scanner) everywhere(t token) {
 	case kwUescape:
 		s.found |= Ambiguous // some character hides others in the name or string before
 	case kwUpdate:
-		s.found |= sawUpdate
+		s.updates = true
 	case kwChain:
 		// What a chained ROLLBACK leaves open is a transaction again: treated as the COMMIT it looks like.
 		s.found |= either(s.prev == kwAnd && (s.lead == kwRollback || s.lead == kwAbort), Commit, 0)
