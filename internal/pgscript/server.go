@@ -136,6 +136,17 @@ func (s *Server) KillConn(pid uint32, withFatal bool) bool {
 	return true
 }
 
+// cancelConn cancels what the backend with this pid does, as pg_cancel_backend does. It reports whether there was one.
+func (s *Server) cancelConn(pid uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.find(pid)
+	if c != nil {
+		c.cancelNow()
+	}
+	return c != nil
+}
+
 // find returns the backend with this pid that lives, nil if there is none. s.mu is held.
 func (s *Server) find(pid uint32) *ServerConn {
 	for _, c := range s.conns {
@@ -247,10 +258,15 @@ func (s *Server) cancel(pid uint32, key []byte) {
 	defer s.mu.Unlock()
 	s.cancels++
 	if c := s.find(pid); c != nil && bytes.Equal(c.Key, key) {
-		select {
-		case c.cancelled <- struct{}{}:
-		default:
-		}
+		c.cancelNow()
+	}
+}
+
+// cancelNow cancels what the backend does; if that is nothing, it has no effect.
+func (c *ServerConn) cancelNow() {
+	select {
+	case c.cancelled <- struct{}{}:
+	default:
 	}
 }
 

@@ -324,6 +324,8 @@ func (c *ServerConn) eval(expression string, args [][]byte) ([]byte, error) {
 		return []byte(c.Database), nil
 	case name == "pg_backend_pid":
 		return strconv.AppendUint(nil, uint64(c.PID), 10), nil
+	case name == "pg_terminate_backend", name == "pg_cancel_backend":
+		return c.signal(name, e, args)
 	case name == "pg_sleep":
 		seconds, _ := strconv.ParseFloat(first, 64)
 		return []byte{}, c.pause(time.Duration(seconds * float64(time.Second)))
