@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Sizes of the buffer into which a connection's goroutine reads: small while little comes, large while a stream runs.
@@ -11,6 +12,9 @@ const (
 	smallRead = 4 << 10  // 4 KiB
 	largeRead = 64 << 10 // 64 KiB
 )
+
+// lastWords is how long a peer that takes nothing any more may go on without the end of what it says.
+const lastWords = time.Second
 
 // goConn is the portable transport: a goroutine reads ahead at most one buffer, another writes while there is something
 // to write. It works with every net.Conn, TLS included, and in bubbles of testing/synctest.
@@ -66,10 +70,7 @@ func (t *goConn) arrive() {}
 
 func (t *goConn) read(p []byte) (n int, err error) {
 	if !t.handed {
-		if err := t.failed(); err != nil {
-			return 0, err
-		}
-		return 0, ErrAgain
+		return 0, ErrAgain // where writing has failed too: the reading goroutine ends soon, and says so
 	}
 	n = copy(p, t.in)
 	t.in = t.in[n:]
@@ -187,6 +188,7 @@ func (t *goConn) writer() {
 			t.mu.Lock()
 			t.pending, t.inFlight, t.writing, t.writeErr = nil, 0, false, err
 			t.mu.Unlock()
+			_ = t.nc.SetReadDeadline(time.Now().Add(lastWords))
 			t.post(t.c.readable)
 			return
 		}

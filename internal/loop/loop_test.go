@@ -300,3 +300,43 @@ func TestPostAfterTheEndIsRefused(t *testing.T) {
 		t.Error("a loop that is over took a function")
 	}
 }
+
+// stubborn is a connection whose peer takes nothing.
+type stubborn struct{ net.Conn }
+
+func (stubborn) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestLastWordsOfAPeerThatTakesNothingAreHeard(t *testing.T) {
+	for _, speaks := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLoop(t, Portable)
+			go l.Run()
+			near, far := net.Pipe()
+			r := newRecorder()
+			l.Do(func() { r.conn = l.Adopt(stubborn{near}, r) })
+			l.Do(func() { r.conn.Write([]byte("x")) })
+			synctest.Wait()
+			l.Do(func() {
+				if r.err != nil || !r.conn.Broken() {
+					t.Errorf("err = %v, broken = %t before the peer has said all", r.err, r.conn.Broken())
+				}
+			})
+			start, waited, words := time.Now(), lastWords, ""
+			if speaks {
+				waited, words = 0, "last words"
+				_, _ = io.WriteString(far, words)
+				_ = far.Close()
+			}
+			<-time.After(waited)
+			synctest.Wait()
+			l.Do(func() {
+				if got := r.got.String(); got != words || r.err == nil {
+					t.Errorf("heard %q, %v after %v, want %q and an error", got, r.err, time.Since(start), words)
+				}
+				r.conn.Close()
+			})
+			_ = far.Close()
+			l.Stop()
+		})
+	}
+}
