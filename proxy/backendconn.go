@@ -42,7 +42,9 @@ type backendConn struct {
 
 	cancels    int                // cancel requests under way
 	cancelling *cancelling        // of the session's, which is one of them
-	afterward  func(*backendConn) // what is to be done with it when none is any more
+	visits     int                // of others' statements that speak of its session, see visit.go
+	afterward  func(*backendConn) // what is to be done with it when there are none any more
+	signalled  signalled
 	closing    bool
 	dead       bool
 	cut        bool // a message is half sent: whatever follows would be taken for its end
@@ -207,7 +209,7 @@ func (bc *backendConn) lost(err error) {
 	case bc.hub != nil:
 		bc.hub.lost(err)
 	case bc.afterward != nil:
-		// the cancel request that is under way ends soon and disposes of it
+		bc.goOn() // or the cancel request that is under way ends soon and disposes of it
 	default:
 		bc.lane.pool.Lost(bc.b)
 	}
@@ -243,9 +245,7 @@ func (bc *backendConn) sendCancel(done func()) {
 		switch {
 		case bc.cancels > 0:
 		case bc.afterward != nil:
-			f := bc.afterward
-			bc.afterward = nil
-			f(bc)
+			bc.goOn()
 		case bc.session != nil:
 			bc.session.cancelOver()
 		}
@@ -253,19 +253,26 @@ func (bc *backendConn) sendCancel(done func()) {
 }
 
 // leave takes the backend away from its session and has f called with it, at once or, so that a late cancel cannot hit
-// the next client's query, when no cancel request is under way any more.
+// the next client's query, when no cancel request is under way any more, and no statement speaks of it.
 func (bc *backendConn) leave(f func(*backendConn)) {
 	bc.session = nil
 	bc.conn.Want(true)
-	if bc.cancels > 0 {
-		bc.afterward = f
+	bc.afterward = f
+	bc.goOn()
+}
+
+// goOn does what is to be done behind a lease, if nothing stands against it any more.
+func (bc *backendConn) goOn() {
+	f := bc.afterward
+	if f == nil || bc.cancels > 0 || bc.visits > 0 && !bc.dead {
 		return
 	}
+	bc.afterward = nil
 	f(bc)
 }
 
 func (bc *backendConn) release() {
-	if bc.dead || bc.set.Worn() {
+	if bc.dead || bc.set.Worn() || bc.signalled != notSignalled {
 		bc.discard()
 		return
 	}

@@ -9,11 +9,9 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-)
 
-// maxPID is the largest process id that an operating system gives (Linux, pid_max). Ids that we make up lie above it, so
-// that pg_terminate_backend warns instead of hitting a stranger.
-const maxPID = 1 << 22
+	"sluice/internal/relay"
+)
 
 // cancels knows the keys that clients were given for cancelling.
 type cancels struct {
@@ -42,10 +40,10 @@ func newCancels() *cancels {
 func (c *cancels) add(s *session, pid uint32, keyLen int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for pid == 0 || pid > maxPID && c.sessions[pid] != nil {
+	for pid == 0 || pid > relay.MaxPID && c.sessions[pid] != nil {
 		var b [4]byte
 		_, _ = rand.Read(b[:])
-		pid = maxPID + 1 + binary.BigEndian.Uint32(b[:])%(1<<31-maxPID-1)
+		pid = relay.MaxPID + 1 + binary.BigEndian.Uint32(b[:])%(1<<31-relay.MaxPID-1)
 	}
 	s.pid, s.keyLen = pid, uint8(keyLen)
 	s.chain, c.sessions[pid] = c.sessions[pid], s
@@ -88,6 +86,18 @@ func (c *cancels) find(pid uint32, key []byte) *session {
 		}
 	}
 	return found
+}
+
+// pooled returns the tenant's session on the transaction port whose client was given this pid, nil if there is none.
+func (c *cancels) pooled(pid uint32, tenant string) *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := c.sessions[pid]; s != nil; s = s.chain {
+		if s.pooled() && s.tenant == tenant {
+			return s
+		}
+	}
+	return nil
 }
 
 // run does what a cancel request asks for, and returns when Postgres has taken note, or ctx is done. Whatever the request

@@ -73,6 +73,9 @@ func (s *session) attach(bc *backendConn) {
 		s.m.Announce(s.shownApplication(), &s.lane.toBackend)
 		s.flush()
 	}
+	if s.visitors != nil {
+		s.welcome()
+	}
 }
 
 // detach takes the backend away from the session.
@@ -103,10 +106,14 @@ func (s *session) stay() bool {
 }
 
 // giveBack returns the backend between two transactions.
-func (s *session) giveBack() { s.detach().leave((*backendConn).release) }
+func (s *session) giveBack() {
+	s.endReach(true)
+	s.detach().leave((*backendConn).release)
+}
 
 // throwAway closes the backend. What runs on it is cancelled, since Postgres would run it to its end.
 func (s *session) throwAway() {
+	s.endReach(s.m.Quiet())
 	running := !s.m.Quiet() && !s.bc.dead
 	s.bc.cut = s.m.HalfSent()
 	bc := s.detach()
@@ -243,6 +250,7 @@ func (s *session) end(e *endError) {
 	if s.cancelling != nil {
 		s.uncancel()
 	}
+	s.dismissVisitors()
 	s.account(e) // first, so that who has been told finds it in the log and its place free
 	s.hearNoMore()
 	s.lane.toBackend.Reset()

@@ -18,6 +18,7 @@ type trip struct {
 	luggage  relay.Luggage
 	waits    bool          // for a backend
 	life     time.Duration // that is left of its lifetime
+	visits   []*visit      // that wait for its backend
 
 	// What logins have told the part that it leaves: one that has had none must know how to open backends.
 	target *backend.Target
@@ -40,7 +41,7 @@ func (s *session) moveTo(to *lane) bool {
 	from.srv.census.begun.Add(1)
 	t := &trip{
 		srv: from.srv, baseline: s.base.key, params: s.m.Params().Baseline, luggage: s.m.Depart(), waits: s.phase == phaseWaiting,
-		target: from.target, cred: from.cred.Load(),
+		target: from.target, cred: from.cred.Load(), visits: s.takeVisits(),
 	}
 	if s.hearing != nil {
 		s.hearing.depart(s)
@@ -108,6 +109,9 @@ func (s *session) arrive(t *trip) {
 	}
 	if !s.ended {
 		s.goOn(t.waits)
+	}
+	for _, v := range t.visits {
+		s.visited(v)
 	}
 }
 

@@ -25,7 +25,7 @@ func (s *session) settle() {
 		s.setPhase(phaseWaiting)
 	case s.bc == nil:
 		s.setPhase(phaseIdle)
-	case !s.m.Quiet():
+	case !s.m.Quiet(), s.reach.searching():
 		s.setPhase(phaseActive)
 	case s.m.InBlock():
 		s.setPhase(phaseInBlock)

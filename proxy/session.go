@@ -48,6 +48,9 @@ type session struct {
 	waiter  pool.Waiter
 	verdict *endError // to end with at the next free moment
 	vacancy *vacancy  // nil: its statement needs none
+	reach   *reach    // nil: its statements speak of nobody
+
+	visitors *visitors // nil: nobody's statement speaks of it
 
 	since      loop.Instant // of the phase
 	blockSince loop.Instant // of the transaction; zero: none
@@ -94,6 +97,7 @@ func (s *session) start(nc net.Conn, first lease) {
 	}
 	s.phase = numPhases
 	s.settle()
+	s.lendToVisitors()
 	switch {
 	case bc != nil && bc.dead:
 		s.backendLost(io.EOF)
@@ -164,7 +168,7 @@ func (s *session) readLong() (more bool) {
 func (s *session) readError(err error) {
 	switch {
 	case errors.Is(err, loop.ErrAgain):
-	case (s.waiter.Waiting() || s.next == relay.Blocked) && relay.SaysGoodbye(s.held):
+	case (s.waiter.Waiting() || s.next == relay.Blocked || s.next == relay.NeedPIDs) && relay.SaysGoodbye(s.held):
 		s.leaving = true // what was sent before the goodbye runs when its turn comes
 		s.client.Want(false)
 	case errors.Is(err, io.EOF):
@@ -231,7 +235,7 @@ func (s *session) fromClient(p []byte) {
 		case err != nil:
 			s.end(&endError{reason: ReasonProtocolViolation, err: err})
 			return
-		case next == relay.NeedBackend && s.acquire(p), next == relay.NeedVacancy && s.vacate():
+		case next == relay.NeedBackend && s.acquire(p), next == relay.NeedVacancy && s.vacate(), next == relay.NeedPIDs && s.reachOut():
 			continue
 		case next == relay.Terminated:
 			s.terminated()
@@ -319,16 +323,20 @@ func (s *session) afterBackend() {
 
 // rest does what is due when the backend owes nothing: it is given back, if it is not the client's for longer.
 func (s *session) rest() {
+	if s.visitors != nil {
+		s.attend()
+	}
 	if s.bc != nil && s.m.Free() {
 		s.endVacancy()
+		s.endReach(true)
 		if change := s.m.TakeChange(); change != relay.ChangedNothing {
 			s.lane.schemaChanged(change)
 		}
 		if surprise := s.m.TakeSurprise(); surprise != nil {
 			s.logSurprise(surprise)
 		}
-		if s.pooled() && !s.m.Unread() && !s.stay() {
-			if s.m.Calm(&s.lane.toBackend) {
+		if s.pooled() && !s.m.Unread() && !s.stay() && s.visitors == nil && !s.m.Fatal() {
+			if s.m.Calm(&s.lane.toBackend) || s.prove() {
 				s.flush()
 				return
 			}

@@ -26,6 +26,11 @@ type Identity struct {
 	remote string // the network address of the host that was reached: a name may have several
 }
 
+// SameServer reports whether both are processes of one Postgres, as far as its address tells.
+func (id Identity) SameServer(other Identity) bool {
+	return id.Addr == other.Addr && id.remote == other.remote
+}
+
 // Conn is a connection to Postgres that is logged in. It belongs to one goroutine at a time. After Give only its fields and
 // Close may be used.
 type Conn struct {

@@ -77,6 +77,7 @@ type doubt struct {
 	parsed   bool     // statements have been parsed, under settings that are not known
 	prepared bool     // it may have prepared statements by name, or dropped some
 	mixed    bool     // and that under other settings than those that it is known to have
+	signals  bool     // and what it has prepared may speak of processes
 
 	announced bool     // a text has told of a change
 	texts     string   // those that have, where that matters
@@ -129,7 +130,7 @@ func (m *Machine) suspect(s sessionstate.Signals, text string, values []byte) bo
 		m.doubt = &doubt{}
 	}
 	if s&prepares != 0 {
-		m.doubt.prepared = true
+		m.doubt.prepared, m.doubt.signals = true, m.doubt.signals || s&sessionstate.Process != 0
 	}
 	if m.local || m.behind && m.p.Behind.setsAny() || !s.Within(prepares) {
 		m.doubt.mixed = true
@@ -291,7 +292,7 @@ func (m *Machine) conclude(a *answer) {
 	listens := a.scope.objects && m.hears(a.channels)
 	if d.prepared && a.scope.prepared {
 		m.learn(a.statements)
-		d.prepared = false
+		d.prepared, d.signals = false, false
 	}
 	switch {
 	case m.forever: // for a statement that cannot be prepared elsewhere

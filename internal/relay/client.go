@@ -9,7 +9,7 @@ import (
 
 // FromClient takes the client's bytes p, whole messages or not, and adds to toBackend and toClient what is to be sent. It
 // takes n bytes; the caller keeps the rest and passes it again, with more behind it, as next demands. With the rest of p
-// shorter than a message that must be whole, the caller may have to hold up to 1 MiB.
+// shorter than a message that must be whole, the caller may have to hold up to 1 MiB. Pids in p may be overwritten, see MaxPID.
 //
 // Errors: ErrClient, wrapped; the session is over.
 func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Next, err error) {
@@ -341,8 +341,11 @@ func (m *Machine) look(c *call, text []byte) Next {
 			return next
 		}
 	}
-	if s&sessionstate.DDL != 0 {
+	switch {
+	case s&sessionstate.DDL != 0:
 		return m.vacate(string(text))
+	case s&speaksOfProcesses != 0:
+		return m.translateQuery(text, s)
 	}
 	return proceed
 }

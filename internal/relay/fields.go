@@ -93,10 +93,10 @@ func boundValue(values []byte, n int) (value string, ok bool) {
 	return "", false
 }
 
-// bindsNames reports whether a Bind of the client's statement may have the name of a setting among its values.
-func (m *Machine) bindsNames(statement []byte) bool {
+// bindsMeaning reports whether a Bind of the client's statement may have the name of a setting, or a pid, among its values.
+func (m *Machine) bindsMeaning(statement []byte) bool {
 	st := m.names.Lookup(statement)
-	return st != nil && sessionstate.Signals(st.Signals)&sessionstate.SetConfig != 0
+	return st != nil && sessionstate.Signals(st.Signals)&(sessionstate.SetConfig|sessionstate.Process) != 0
 }
 
 // skipShorts returns what is behind a list of 16-bit numbers.
@@ -109,4 +109,10 @@ func skipShorts(p []byte) (rest []byte, ok bool) {
 		return nil, false
 	}
 	return p[size:], true
+}
+
+// wellFormed reports whether p is a query with its zero byte and a list of parameter types.
+func wellFormed(p []byte) bool {
+	_, types, ok := wire.CString(p)
+	return ok && len(types) >= 2 && len(types) == 2+4*int(binary.BigEndian.Uint16(types))
 }

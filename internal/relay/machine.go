@@ -49,6 +49,7 @@ const (
 	Blocked                 // what is left must wait for replies: call again after FromBackend
 	Terminated              // what is left begins with Terminate
 	NeedVacancy             // what is left begins with a statement that needs others off its databases: see Vacancy
+	NeedPIDs                // what is left begins with a message that speaks of other clients' sessions by their pids: see Mentioned
 )
 
 // Errors of the two sides. They are wrapped with what was seen.
@@ -125,6 +126,7 @@ type Machine struct {
 	doubt       *doubt              // nil: it has never set anything
 	listen      *listening          // nil: it has never listened to anything
 	vacancy     *vacancy            // nil: none is asked for
+	mention     *mention            // nil: no message waits for pids
 
 	q        queue
 	readies  int      // ReadyForQuery messages outstanding for the client

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"encoding/binary"
 	"strings"
 
 	"sluice/internal/prepared"
@@ -209,7 +208,7 @@ func (m *Machine) bind(c *call) (Next, error) {
 		return m.send(c, e), nil // Postgres will say what is wrong with it
 	case !ok && len(c.msg) >= maxNames:
 		return More, clientError("names of more than %d bytes in Bind", maxNames)
-	case !ok, !c.whole() && c.total <= maxScan && m.bindsNames(name):
+	case !ok, !c.whole() && c.total <= maxScan && m.bindsMeaning(name):
 		return More, nil
 	}
 	st, next := m.meant(c, name)
@@ -218,6 +217,11 @@ func (m *Machine) bind(c *call) (Next, error) {
 	}
 	if st != nil && sessionstate.Signals(st.Signals)&sessionstate.DDL != 0 {
 		if next := m.vacate(st.Query()); next != proceed {
+			return next, nil
+		}
+	}
+	if st != nil && sessionstate.Signals(st.Signals)&speaksOfProcesses != 0 {
+		if next := m.bindPIDs(c, st, portal, rest); next != More {
 			return next, nil
 		}
 	}
@@ -365,12 +369,6 @@ func (m *Machine) useUnknown(toBackend *Out, name []byte) (as string, same bool)
 // describeMissing sends a message that fails with 26000 and does nothing else.
 func (m *Machine) describeMissing(toBackend *Out) {
 	toBackend.set(appendDescribe(toBackend.own(), missing))
-}
-
-// wellFormed reports whether p is a query with its zero byte and a list of parameter types.
-func wellFormed(p []byte) bool {
-	_, types, ok := wire.CString(p)
-	return ok && len(types) >= 2 && len(types) == 2+4*int(binary.BigEndian.Uint16(types))
 }
 
 func appendParse(dst []byte, name, body string) []byte {

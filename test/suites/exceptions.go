@@ -21,15 +21,12 @@ func exceptions() []allowed {
 	trusting := []string{config.StateCheckLearn, config.StateCheckHint}
 	const (
 		replication = "it opens a replication connection, which Sluice refuses with 0A000 and the hint to connect directly; those behind it find what it has left."
-		terminates  = "it ends the listening session by the pid that the driver was told, which is no process: docs/transaction-port.md."
 		number      = "a number of a backend that others have used since is asked for with currval. The session is told 55000 once or twice, and then keeps its backend behind what draws numbers."
 	)
 	return []allowed{
 		{suitePostgresJS, "subscribe", both, nil, replication},
 		{suitePostgresJS, "subscribe with transform", both, nil, replication},
 		{suitePostgresJS, "subscribe reconnects and calls onsubscribe", both, nil, replication},
-		{suitePostgresJS, "listen reconnects", transaction, nil, terminates},
-		{suitePostgresJS, "listen result reports correct connection state after reconnection", transaction, nil, terminates},
 		{suiteRegress, "stats", both, nil, "a backend keeps what it has counted to itself for up to a minute, unless it is told to give it away or ends. " +
 			"The test tells so the backend that it has now, and ends its own by connecting anew: " +
 			"another backend may hold the counts, one that is reused does not end, and Postgres counts no further session."},
