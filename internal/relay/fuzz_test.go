@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"sluice/internal/prepared"
@@ -21,6 +22,9 @@ func FuzzMachine(f *testing.F) {
 		[]byte("1\x00\x00\x00\x04Z\x00\x00\x00\x05I"), uint8(5), false)
 	f.Add([]byte("Q\x00\x00\x00\x1aprepare a as select 1\x00P\x00\x00\x00\x12a\x00select 1\x00\x00\x00S\x00\x00\x00\x04"),
 		[]byte("C\x00\x00\x00\x0cPREPARE\x00Z\x00\x00\x00\x05IE\x00\x00\x00\x0cC42P05\x00\x00"), uint8(9), false)
+	f.Add([]byte("Q\x00\x00\x00\x29select pg_terminate_backend(5000001)\x00"), []byte("C\x00\x00\x00\x07OK\x00Z\x00\x00\x00\x05I"), uint8(4), false)
+	f.Add([]byte("P\x00\x00\x00\x2eq\x00select pg_cancel_backend($1), 5000001\x00\x00\x00B\x00\x00\x00\x18\x00q\x00\x00\x00\x00\x01\x00\x00\x00\x075000002\x00\x00S\x00\x00\x00\x04"),
+		[]byte("1\x00\x00\x00\x042\x00\x00\x00\x04Z\x00\x00\x00\x05I"), uint8(6), false)
 	f.Fuzz(func(t *testing.T, client, backend []byte, cut uint8, raw bool) {
 		if !bytes.Equal(outcome(t, client, backend, int(cut), raw), outcome(t, client, backend, 1, raw)) {
 			t.Errorf("cut into pieces of %d and of 1, the bytes mean different things", cut)
@@ -34,6 +38,7 @@ func outcome(t *testing.T, client, backend []byte, cut int, raw bool) []byte {
 	var behind Behind
 	behind.Set(Strict, &sessionstate.Code{Opaque: len(client)%2 == 0, Settings: true, Objects: len(client)%3 == 0})
 	m := New(&Params{Raw: raw, Table: table, Behind: &behind, Sequences: new(bool), PlanUnnamed: &plan, Shared: &plan, Counters: &Counters{}}, "app")
+	m.Identify(clientPID)
 	set := NewBackend(2, "app")
 	m.Attach(set, false)
 	var sent []byte
@@ -56,6 +61,13 @@ func outcome(t *testing.T, client, backend []byte, cut int, raw bool) []byte {
 	}
 	side(client, func(p []byte, b, c *Out) (int, bool) {
 		n, next, err := m.FromClient(p, b, c)
+		for next == NeedPIDs && err == nil {
+			pids, _ := m.Mentioned()
+			m.Translate(slices.Repeat([]uint32{realPID}, len(pids)))
+			var more int
+			more, next, err = m.FromClient(p[n:], b, c)
+			n += more
+		}
 		if err != nil && !errors.Is(err, ErrClient) {
 			t.Fatal(err)
 		}
