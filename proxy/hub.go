@@ -223,7 +223,7 @@ func (h *hub) open() {
 		h.failed(errListenWait)
 	})
 	h.lane.pool.SetLogin(h.target)
-	if b := h.lane.pool.Acquire(&h.waiter, baselineKey(h.target.Params), "", h.target); b != nil {
+	if b := h.lane.pool.Acquire(&h.waiter, baselineKey(h.target.Params, 0), "", h.target); b != nil {
 		h.granted(b, nil)
 	}
 }

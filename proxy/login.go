@@ -233,7 +233,7 @@ type lease struct {
 // session mode the backend that it keeps. In transaction mode a backend is needed only if none was opened with these
 // parameters before; bad ones fail here.
 func (s *session) firstLease(ctx context.Context, wait time.Duration) (lease, *endError) {
-	key := baselineKey(s.target.Params)
+	key := baselineKey(s.target.Params, s.lane.tenant.redefined.Load())
 	if s.pooled() {
 		if params := s.lane.known(key, s.target); params != nil {
 			return lease{key: key, params: params}, nil

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -186,14 +187,18 @@ func isFalse(s string) bool {
 	return s != "" && (strings.HasPrefix("false", s) || strings.HasPrefix("no", s))
 }
 
-// baselineKey tells backends apart that were opened with different parameters; the order of names does not matter.
-func baselineKey(params []wire.Param) string {
+// baselineKey tells backends apart that were opened with different parameters, whose order does not matter, or for sessions between
+// which redefined, see tenant, has changed.
+func baselineKey(params []wire.Param, redefined uint64) string {
 	sorted := slices.SortedFunc(slices.Values(params), func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) })
 	var b strings.Builder
 	for _, p := range sorted {
 		for _, part := range [...]string{p.Name, "\x00", p.Value, "\x00"} {
 			b.WriteString(part)
 		}
+	}
+	if redefined > 0 {
+		b.WriteString("\x00" + strconv.FormatUint(redefined, 10)) // no parameter has an empty name
 	}
 	return b.String()
 }

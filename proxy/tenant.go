@@ -15,6 +15,10 @@ type tenant struct {
 	gate   *pool.Gate
 	code   codeBook
 
+	// redefined counts what clients may have changed of the settings that new sessions begin with. Who logs in gets a baseline
+	// of those that are in force, see baselineKey: backends that were opened before are for sessions from before.
+	redefined atomic.Uint64
+
 	observed observations
 	logins   *tlsTally
 

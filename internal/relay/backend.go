@@ -152,6 +152,9 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend, toClient *O
 	if m.status == 'I' && !drop {
 		m.p.Counters.Transactions++
 	}
+	if m.redefines && m.status == 'I' {
+		m.redefined()
+	}
 	do, own := head.do, head.do.own()
 	if !own {
 		m.readies--

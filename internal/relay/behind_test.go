@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -350,5 +351,27 @@ func TestHintTakesOnlyWhatATextHasAnnounced(t *testing.T) {
 	r.wantSurprise(false)
 	if len(r.m.state.Settings()) != 2 {
 		t.Errorf("the session has %v", r.m.state.Settings())
+	}
+}
+
+func TestWhatNewSessionsBeginWithChangesWhenTheTransactionIsOver(t *testing.T) {
+	t.Parallel()
+	tag := func(s string) pgproto3.Message { return &pgproto3.CommandComplete{CommandTag: []byte(s)} }
+	for _, raw := range []bool{false, true} {
+		var redefined atomic.Uint64
+		r := newRig(t, Params{Raw: raw, Redefined: &redefined}).attach()
+		turn := func(answer string, want uint64, replies ...pgproto3.Message) {
+			t.Helper()
+			r.client("Q:x", "", query("x"))
+			r.answer("", answer, replies...)
+			if got := redefined.Load(); got != want {
+				t.Errorf("raw %t: %d changes, want %d", raw, got, want)
+			}
+		}
+		turn("C Z:I", 1, tag("ALTER ROLE"), idle)
+		turn("C Z:I", 1, tag("ALTER TABLE"), idle)
+		turn("C Z:T", 1, tag("ALTER DATABASE"), &pgproto3.ReadyForQuery{TxStatus: 'T'})
+		turn("C Z:I", 2, tag("COMMIT"), idle)
+		turn("C:ELECT 1 Z:I", 2, tag("SELECT 1"), idle)
 	}
 }

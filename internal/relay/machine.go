@@ -19,6 +19,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"sluice/internal/prepared"
 	"sluice/internal/sessionstate"
@@ -108,6 +109,10 @@ type Params struct {
 	// it, or 0; empty if nobody is interested. Nil is the same.
 	Speakers func() string
 
+	// Redefined counts the transactions that may have changed what new sessions begin with: settings of databases and roles. It is
+	// increased before the client hears of their end; nil: nobody is interested.
+	Redefined *atomic.Uint64
+
 	// Observer sees what the client sends, where the machine is Raw from its beginning. It belongs to the loop; nil: nobody
 	// observes.
 	Observer *Observer
@@ -175,6 +180,7 @@ type Machine struct {
 	commitSent bool   // something that could commit is under way inside a block
 	change     Change // of the schema, by what has been run
 	changes    uint32 // Behind.changes as of the last transaction's end
+	redefines  bool   // the transaction may have changed what new sessions begin with
 
 	fatal bool // Postgres has ended the session by itself, and said so
 	gone  bool // the client is gone; everything is swallowed

@@ -13,6 +13,7 @@ func (m *Machine) tag(tag []byte) {
 		change = ChangedNothing
 	}
 	m.change = max(m.change, change)
+	m.redefines = m.redefines || string(tag) == "ALTER DATABASE" || string(tag) == "ALTER ROLE"
 	if !m.raw {
 		m.drew(tag)
 		if string(tag) == "DEALLOCATE ALL" || string(tag) == "DISCARD ALL" {
@@ -26,6 +27,14 @@ func (m *Machine) tag(tag []byte) {
 			m.mayListen(s)
 			m.doubt.prepared = m.doubt.prepared || s&prepares != 0
 		}
+	}
+}
+
+// redefined counts a transaction that is over and may have changed what new sessions begin with.
+func (m *Machine) redefined() {
+	m.redefines = false
+	if m.p.Redefined != nil {
+		m.p.Redefined.Add(1)
 	}
 }
 
