@@ -203,6 +203,21 @@ func TestHandOverOfChannelsWaitsForTheCancelRequest(t *testing.T) {
 	r.wantWish(WishReturn)
 }
 
+func TestNewsDoesNotWaitForTheCancelRequest(t *testing.T) {
+	t.Parallel()
+	r := newListener(t)
+	r.listen("a")
+	r.client("Q:"+sleep, "", query(sleep))
+	r.m.Cancelling()
+	r.answer("", "E:57014", cancelled, idle)
+	r.wantWish(WishCaughtUp)
+	r.settle("Z:I", "a")
+	r.cancelOver("")
+	if !r.m.Free() {
+		t.Error("not free")
+	}
+}
+
 func TestSessionOfItsOwnIsNotHeldUpByACancelRequest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Params{Raw: true}).attach()

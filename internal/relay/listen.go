@@ -87,7 +87,7 @@ func (m *Machine) Listening() (shared, wanted *sessionstate.Channels) {
 
 // Wish returns what is to be done now, once.
 func (m *Machine) Wish() Wish {
-	if m.listen == nil || m.cancelling {
+	if m.listen == nil || m.cancelling && m.listen.wish != WishCaughtUp { // a mark might be hit
 		return WishNothing
 	}
 	wish := m.listen.wish
