@@ -122,10 +122,11 @@ func (c *cancels) run(ctx context.Context, from netip.Addr, pid uint32, key []by
 	}
 }
 
-// post has f called on the session's loop, wherever it goes meanwhile. It reports false if that has ended.
+// post has f called on the session's loop, wherever it goes meanwhile, when what the client has sent before has been read: the
+// statement that it wants cancelled, on another connection. It reports false if that has ended.
 func (c *cancels) post(s *session, f func()) bool {
 	l := c.laneOf(s)
-	return l.loop.Post(func() {
+	return l.loop.PostBehindInput(func() {
 		if c.laneOf(s) != l {
 			c.post(s, f)
 			return

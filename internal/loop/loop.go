@@ -186,6 +186,12 @@ func (l *Loop) post(f, settled func()) bool {
 	return true
 }
 
+// PostBehindInput is Post, but f is called after what had arrived on the connections before the call has been read, as far as
+// their handlers want to read. That holds where the loop polls, and for maxEvents connections at a time.
+func (l *Loop) PostBehindInput(f func()) bool {
+	return l.Post(func() { l.Post(f) }) // which is behind the turn's reading, and in front of the next turn's
+}
+
 // Unsent returns how many bytes its connections have not handed to the network yet. To be called on the loop.
 func (l *Loop) Unsent() (n int) {
 	for c := range l.conns.All() {
