@@ -42,14 +42,14 @@ func (s *session) cancelQuery(done func()) bool {
 
 // cancellable reports whether the client waits for the answer to something that a cancel request can mean.
 func (s *session) cancellable() bool {
-	return s.waiter.Waiting() || len(s.held) > 0 && s.next != relay.More || s.bc != nil && (s.m.Running() || s.m.Owes())
+	return s.waits() || len(s.held) > 0 && s.next != relay.More || s.bc != nil && (s.m.Running() || s.m.Owes())
 }
 
 // tryCancel does what cancel requests want, if its moment has come. While one is on its way to Postgres others wait.
 func (s *session) tryCancel() {
 	c := s.cancelling
 	switch {
-	case s.waiter.Waiting(), s.next == relay.NeedVacancy && s.m.Quiet() && !s.m.InBlock():
+	case s.waits(), s.next == relay.NeedVacancy && s.m.Quiet() && !s.m.InBlock():
 		s.uncancel()
 		s.refuseHeld(&endError{reason: ReasonQueryCancelled})
 	case c.request != s.m.Served() || !s.cancellable():
@@ -90,9 +90,7 @@ func (s *session) cancelOver() {
 
 // refuseHeld answers what the client has sent with an error instead of a backend; the session lives on.
 func (s *session) refuseHeld(e *endError) {
-	if s.waiter.Waiting() {
-		s.lane.pool.Cancel(&s.waiter)
-	}
+	s.leaveLine()
 	s.m.Refuse(e.response(), &s.lane.toClient)
 	s.flush()
 	count(&s.lane.traffic.Ended, e.reason.String())

@@ -17,7 +17,7 @@ const namesWithin = 256
 func (s *session) acquire(p []byte) bool {
 	b := s.reclaim(p)
 	if b == nil {
-		b = s.lane.pool.Acquire(&s.waiter, s.base.key, s.m.State(), *s.target)
+		b = s.ask()
 	}
 	if b == nil {
 		s.lane.seek()
@@ -243,9 +243,7 @@ func (s *session) end(e *endError) {
 	if s.life != nil {
 		s.life.Stop()
 	}
-	if s.waiter.Waiting() {
-		s.lane.pool.Cancel(&s.waiter)
-	}
+	s.leaveLine()
 	s.endVacancy()
 	if s.cancelling != nil {
 		s.uncancel()

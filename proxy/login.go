@@ -242,7 +242,7 @@ func (s *session) firstLease(ctx context.Context, wait time.Duration) (lease, *e
 	parent := ctx
 	ctx, cancel := context.WithTimeout(parent, wait)
 	defer cancel()
-	wish := wish{key: key, began: time.Now(), login: parent}
+	wish := wish{key: key, began: time.Now(), login: parent, waiter: new(pool.Waiter)}
 	got, e := s.awaitLease(ctx, wish)
 	for e == nil {
 		away, ok := errors.AsType[*elsewhere](got.err)
@@ -263,7 +263,7 @@ func (s *session) firstLease(ctx context.Context, wait time.Duration) (lease, *e
 	return got, e
 }
 
-// dropLogin takes back what ask has begun.
+// dropLogin takes back what askFirst has begun.
 func (s *session) dropLogin() { s.lane.dropBaseline(s.base) }
 
 // follow takes a login to another part of the pool.
@@ -280,6 +280,8 @@ type wish struct {
 	began time.Time       // the wait
 	login context.Context // not bounded by it
 	hops  int             // how often it has been sent to another part of the pool
+
+	waiter *pool.Waiter // its place in the line; used on the loop
 }
 
 // maxHops is how often a login looks for another part by itself.
@@ -288,7 +290,7 @@ const maxHops = 3
 // awaitLease asks the lane for a lease, and waits until ctx is done.
 func (s *session) awaitLease(ctx context.Context, w wish) (got lease, e *endError) {
 	result := make(chan lease, 1)
-	if !s.lane.loop.Post(func() { s.ask(w, result) }) {
+	if !s.lane.loop.Post(func() { s.askFirst(w, result) }) {
 		return lease{}, &endError{reason: ReasonDraining}
 	}
 	select {
@@ -301,10 +303,10 @@ func (s *session) awaitLease(ctx context.Context, w wish) (got lease, e *endErro
 		message: fmt.Sprintf("no backend of the pool was free within %.1f s (pool_wait_timeout)", time.Since(w.began).Seconds()),
 	}
 	s.lane.loop.Do(func() {
-		if s.waiter.Waiting() {
+		if w.waiter.Waiting() {
 			s.lane.explain(tooLong)
 		}
-		s.lane.pool.Cancel(&s.waiter)
+		s.lane.pool.Cancel(w.waiter)
 	})
 	select {
 	case got = <-result: // it came at the last moment
@@ -326,14 +328,14 @@ func (s *session) noLease(login context.Context, tooLong *endError) *endError {
 	return tooLong // also if login_timeout is the shorter: it is the pool that the client has waited for
 }
 
-// ask is firstLease's part on the loop.
-func (s *session) ask(w wish, result chan<- lease) {
+// askFirst is firstLease's part on the loop.
+func (s *session) askFirst(w wish, result chan<- lease) {
 	s.enter(w.key)
 	if s.pooled() && s.base.params != nil {
 		result <- lease{params: s.base.params}
 		return
 	}
-	s.waiter.Granted = func(b *pool.Backend, err error) {
+	w.waiter.Granted = func(b *pool.Backend, err error) {
 		if err != nil {
 			result <- lease{err: err}
 			return
@@ -346,10 +348,10 @@ func (s *session) ask(w wish, result chan<- lease) {
 		}
 		result <- got
 	}
-	b := s.lane.pool.Acquire(&s.waiter, w.key, "", *s.target)
+	b := s.lane.pool.Acquire(w.waiter, w.key, "", *s.target)
 	switch {
 	case b != nil:
-		s.waiter.Granted(b, nil)
+		w.waiter.Granted(b, nil)
 	case w.hops < maxHops:
 		s.lane.seek()
 	}

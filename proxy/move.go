@@ -46,9 +46,7 @@ func (s *session) moveTo(to *lane) bool {
 	if s.hearing != nil {
 		s.hearing.depart(s)
 	}
-	if s.waiter.Waiting() {
-		from.pool.Cancel(&s.waiter)
-	}
+	s.leaveLine()
 	s.timer.Stop()
 	if s.life != nil {
 		t.life = coarse(s.life.Left(from.loop), from.settings.timeouts.ClientLifetime)
@@ -124,7 +122,7 @@ func coarse(left, whole time.Duration) time.Duration {
 // goOn has the session do what it was about to do before it moved.
 func (s *session) goOn(waits bool) {
 	if waits {
-		if b := s.lane.pool.Acquire(&s.waiter, s.base.key, s.m.State(), *s.target); b != nil {
+		if b := s.ask(); b != nil {
 			s.granted(b, nil)
 		}
 		return

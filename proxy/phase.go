@@ -21,7 +21,7 @@ const (
 func (s *session) settle() {
 	switch {
 	case s.ended:
-	case s.waiter.Waiting():
+	case s.waits():
 		s.setPhase(phaseWaiting)
 	case s.bc == nil:
 		s.setPhase(phaseIdle)

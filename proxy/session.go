@@ -10,7 +10,6 @@ import (
 	"sluice/internal/backend"
 	"sluice/internal/loop"
 	"sluice/internal/relay"
-	"sluice/pool"
 )
 
 const (
@@ -37,15 +36,15 @@ type session struct {
 	keyLen uint8    // of the key for cancelling
 
 	phase   phase
-	leaving bool // the client has said goodbye; what it sent before runs to its end
-	deaf    bool // leaving, and it does not read: it is sent nothing more
-	ended   bool // the client is gone, and counted
-	broken  bool // the backend cannot be understood any more
-
-	held    []byte     // of the client, not taken by the machine yet
+	leaving bool       // the client has said goodbye; what it sent before runs to its end
+	deaf    bool       // leaving, and it does not read: it is sent nothing more
+	ended   bool       // the client is gone, and counted
+	broken  bool       // the backend cannot be understood any more
 	next    relay.Next // what held waits for
+
+	held    []byte // of the client, not taken by the machine yet
 	bc      *backendConn
-	waiter  pool.Waiter
+	turn    *turn     // nil: it does not wait for a backend
 	verdict *endError // to end with at the next free moment
 	vacancy *vacancy  // nil: its statement needs none
 	reach   *reach    // nil: its statements speak of nobody
@@ -71,7 +70,6 @@ func (s *session) start(nc net.Conn, first lease) {
 		s.enter(first.key)
 	}
 	bc := first.bc
-	s.waiter.Granted = s.granted
 	application := s.application
 	if s.pooled() {
 		application = s.shownApplication()
@@ -168,7 +166,7 @@ func (s *session) readLong() (more bool) {
 func (s *session) readError(err error) {
 	switch {
 	case errors.Is(err, loop.ErrAgain):
-	case (s.waiter.Waiting() || s.next == relay.Blocked || s.next == relay.NeedPIDs) && relay.SaysGoodbye(s.held):
+	case (s.waits() || s.next == relay.Blocked || s.next == relay.NeedPIDs) && relay.SaysGoodbye(s.held):
 		s.leaving = true // what was sent before the goodbye runs when its turn comes
 		s.client.Want(false)
 	case errors.Is(err, io.EOF):
@@ -222,7 +220,7 @@ func (s *session) interest() (reading bool) {
 // fromClient has the machine understand what the client has sent, and sends on what comes of it. p is the loop's or the
 // session's; what is not taken is copied.
 func (s *session) fromClient(p []byte) {
-	if s.waiter.Waiting() {
+	if s.waits() {
 		s.held = append([]byte(nil), p...)
 		return
 	}
@@ -312,7 +310,7 @@ func (s *session) afterBackend() {
 		s.end(s.verdict)
 		return
 	}
-	if len(s.held) > 0 && s.next != relay.More && !s.waiter.Waiting() {
+	if len(s.held) > 0 && s.next != relay.More && !s.waits() {
 		p := s.held
 		s.held = nil
 		s.fromClient(p)
@@ -351,7 +349,7 @@ func (s *session) over() bool { return s.bc == nil || s.m.Quiet() || s.m.Stuck()
 
 // free reports whether the session is between two transactions.
 func (s *session) free() bool {
-	return !s.waiter.Waiting() && (s.bc == nil || s.m.Quiet() && !s.m.InBlock()) && (len(s.held) == 0 || s.next == relay.More)
+	return !s.waits() && (s.bc == nil || s.m.Quiet() && !s.m.InBlock()) && (len(s.held) == 0 || s.next == relay.More)
 }
 
 // endWhenFree ends the session now if it is between two transactions, else as soon as it is. To be called on the loop.
@@ -359,7 +357,7 @@ func (s *session) endWhenFree(e *endError) {
 	if s.ended {
 		return
 	}
-	if s.free() || s.waiter.Waiting() {
+	if s.free() || s.waits() {
 		s.end(e)
 		return
 	}

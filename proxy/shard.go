@@ -27,6 +27,7 @@ type shard struct {
 	lanes    map[*lane]struct{}
 	sessions bag.Bag[*session]
 	ears     map[*hub]*ear
+	turns    []*turn // that no session has
 
 	// Lent for one turn.
 	toBackend, toClient relay.Out

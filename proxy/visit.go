@@ -61,7 +61,7 @@ func (s *session) enroll(v *visit) {
 // lendToVisitors gets the session a backend for its visitors, if nothing else does.
 func (s *session) lendToVisitors() {
 	vs := s.visitors
-	if vs == nil || s.client == nil || s.bc != nil || s.waiter.Waiting() || vs.waiter.Waiting() {
+	if vs == nil || s.client == nil || s.bc != nil || s.waits() || vs.waiter.Waiting() {
 		return
 	}
 	vs.waiter.Granted = s.lentToVisitors
@@ -85,8 +85,8 @@ func (s *session) lentToVisitors(b *pool.Backend, err error) {
 	switch {
 	case err != nil:
 		s.dismissVisitors()
-	case s.waiter.Waiting(): // it has come to want one itself
-		s.lane.pool.Cancel(&s.waiter)
+	case s.waits(): // it has come to want one itself
+		s.leaveLine()
 		s.granted(b, nil)
 	default:
 		s.attach(b.Owner.(*backendConn))

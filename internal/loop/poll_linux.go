@@ -102,8 +102,8 @@ func (p *poller) add(t *pollConn) error {
 		p.conns = append(p.conns, nil)
 	}
 	p.lastConn++
-	t.p, t.slot, t.generation = p, slot, p.lastConn
-	if err := t.ask(unix.EPOLL_CTL_ADD, unix.EPOLLIN|unix.EPOLLRDHUP); err != nil {
+	t.slot, t.generation = slot, p.lastConn
+	if err := t.ask(unix.EPOLL_CTL_ADD, wantIn); err != nil {
 		p.free = append(p.free, slot)
 		return err
 	}

@@ -12,15 +12,33 @@ import (
 // pollConn is the transport on a descriptor of our own, which no one else reads, writes or closes.
 type pollConn struct {
 	c          *Conn
-	p          *poller
-	fd         int // -1: closed
+	late       *late // nil: nothing is unsent, and writing has not failed
+	fd         int32 // -1: closed
 	slot       int32
 	generation uint32
-	interest   uint32 // what epoll is asked for
-	hasInput   bool   // a read may find something
-	ended      bool   // the end, or an error, has been read
-	hung       bool   // it has left epoll: the peer hung up while nobody read
-	late       *late  // nil: nothing is unsent, and writing has not failed
+	interest   interest
+	hasInput   bool // a read may find something
+	ended      bool // the end, or an error, has been read
+	hung       bool // it has left epoll: the peer hung up while nobody read
+}
+
+// interest is what epoll is asked for.
+type interest uint8
+
+const (
+	wantIn  interest = 1 << iota // what comes, and the end
+	wantOut                      // that something can be sent
+)
+
+// events returns what epoll calls it.
+func (i interest) events() (events uint32) {
+	if i&wantIn != 0 {
+		events |= unix.EPOLLIN | unix.EPOLLRDHUP
+	}
+	if i&wantOut != 0 {
+		events |= unix.EPOLLOUT
+	}
+	return events
 }
 
 // late is what a connection could not write at once, which most can.
@@ -31,20 +49,24 @@ type late struct {
 
 // take gives t a descriptor of the socket. On an error nothing has changed.
 func (t *pollConn) take(p *poller, socket syscall.Conn) error {
-	var err error
-	if t.fd, err = detach(socket); err != nil {
+	fd, err := detach(socket)
+	if err != nil {
 		return err
 	}
+	t.fd = int32(fd)
 	if err := p.add(t); err != nil {
-		_ = unix.Close(t.fd)
+		_ = unix.Close(fd)
 		return err
 	}
 	return nil
 }
 
-func (t *pollConn) ask(op int, events uint32) error {
-	t.interest = events
-	return unix.EpollCtl(t.p.epoll, op, t.fd, &unix.EpollEvent{Events: events, Fd: t.slot, Pad: int32(t.generation)})
+// poller returns that of its loop.
+func (t *pollConn) poller() *poller { return t.c.loop.poller }
+
+func (t *pollConn) ask(op int, i interest) error {
+	t.interest = i
+	return unix.EpollCtl(t.poller().epoll, op, int(t.fd), &unix.EpollEvent{Events: i.events(), Fd: t.slot, Pad: int32(t.generation)})
 }
 
 // ready deals with what epoll reports.
@@ -71,7 +93,7 @@ func (t *pollConn) pause(events uint32) {
 		_ = t.ask(unix.EPOLL_CTL_DEL, 0)
 		return
 	}
-	_ = t.ask(unix.EPOLL_CTL_MOD, t.interest&^(unix.EPOLLIN|unix.EPOLLRDHUP))
+	_ = t.ask(unix.EPOLL_CTL_MOD, t.interest&^wantIn)
 }
 
 func (t *pollConn) resume() {
@@ -79,14 +101,14 @@ func (t *pollConn) resume() {
 	switch {
 	case t.hung:
 		t.hung, op = false, unix.EPOLL_CTL_ADD
-	case t.interest&unix.EPOLLIN != 0:
+	case t.interest&wantIn != 0:
 		return
 	}
-	events := uint32(unix.EPOLLIN | unix.EPOLLRDHUP)
+	i := wantIn
 	if t.unsent() > 0 {
-		events |= unix.EPOLLOUT
+		i |= wantOut
 	}
-	_ = t.ask(op, events)
+	_ = t.ask(op, i)
 }
 
 // buffered: epoll reports again and again what the socket holds, but not why writing has failed.
@@ -141,8 +163,8 @@ func (t *pollConn) write(p []byte) {
 		t.late = new(late)
 	}
 	t.late.out = append(t.late.out, p...)
-	if !t.hung && t.interest&unix.EPOLLOUT == 0 {
-		_ = t.ask(unix.EPOLL_CTL_MOD, t.interest|unix.EPOLLOUT)
+	if !t.hung && t.interest&wantOut == 0 {
+		_ = t.ask(unix.EPOLL_CTL_MOD, t.interest|wantOut)
 	}
 }
 
@@ -182,7 +204,7 @@ func (t *pollConn) flush() {
 		return
 	}
 	t.late = nil
-	_ = t.ask(unix.EPOLL_CTL_MOD, t.interest&^unix.EPOLLOUT)
+	_ = t.ask(unix.EPOLL_CTL_MOD, t.interest&^wantOut)
 	t.c.drained()
 }
 
@@ -201,14 +223,14 @@ func (t *pollConn) failed() error {
 }
 
 func (t *pollConn) closeWrite() {
-	if unix.Shutdown(t.fd, unix.SHUT_WR) != nil {
+	if unix.Shutdown(int(t.fd), unix.SHUT_WR) != nil {
 		t.c.Close()
 	}
 }
 
 func (t *pollConn) close() {
-	t.p.remove(t)
-	_ = unix.Close(t.fd)
+	t.poller().remove(t)
+	_ = unix.Close(int(t.fd))
 	t.fd, t.late = -1, nil
 }
 
@@ -216,14 +238,14 @@ func (t *pollConn) leave() {
 	if !t.hung {
 		_ = t.ask(unix.EPOLL_CTL_DEL, 0)
 	}
-	t.p.remove(t)
+	t.poller().remove(t)
 }
 
 func (t *pollConn) left(*Loop) {}
 
 func (t *pollConn) arrive() {
 	t.hung, t.hasInput = false, false // epoll reports what is there
-	if err := t.c.loop.poller.add(t); err != nil {
+	if err := t.poller().add(t); err != nil {
 		t.hung = true
 		t.fail(err)
 	}

@@ -27,7 +27,7 @@ func (r *rawConn) Write(p []byte) (n int, err error) {
 	switch t := (*tlsConn)(r); {
 	case t.silent:
 	case t.corked:
-		t.p.tls.out = append(t.p.tls.out, p...)
+		t.poller().tls.out = append(t.poller().tls.out, p...)
 	default:
 		t.pollConn.write(p)
 	}
@@ -38,10 +38,10 @@ func (r *rawConn) Write(p []byte) (n int, err error) {
 func (r *rawConn) Close() error { return nil }
 
 // LocalAddr implements net.Conn.
-func (r *rawConn) LocalAddr() net.Addr { return address(unix.Getsockname(r.fd)) }
+func (r *rawConn) LocalAddr() net.Addr { return address(unix.Getsockname(int(r.fd))) }
 
 // RemoteAddr implements net.Conn. A tls.Conn without a server name keeps session tickets under it.
-func (r *rawConn) RemoteAddr() net.Addr { return address(unix.Getpeername(r.fd)) }
+func (r *rawConn) RemoteAddr() net.Addr { return address(unix.Getpeername(int(r.fd))) }
 
 // SetDeadline implements net.Conn: nothing blocks.
 func (r *rawConn) SetDeadline(time.Time) error { return nil }

@@ -94,7 +94,7 @@ func (t *tlsConn) read(p []byte) (n int, err error) {
 
 // decryptable reports whether tc has something to say.
 func (t *tlsConn) decryptable() bool {
-	f := t.p.tls.fields
+	f := t.poller().tls.fields
 	switch {
 	case t.rawErr != nil:
 		return true
@@ -119,7 +119,7 @@ func (t *tlsConn) fill() (more bool) {
 	if !t.hasInput {
 		return t.came(0, t.nothing())
 	}
-	s := &t.p.tls
+	s := &t.poller().tls
 	if s.in == nil {
 		s.in = make([]byte, BufferSize+recordHeader+maxRecord)
 	}
@@ -148,7 +148,7 @@ func (t *tlsConn) buffered() bool {
 		return false
 	case t.readErr != nil || t.pollConn.buffered():
 		return true
-	case t.p.tls.fields == nil:
+	case t.poller().tls.fields == nil:
 		return t.maybe
 	}
 	return t.decryptable()
@@ -156,7 +156,7 @@ func (t *tlsConn) buffered() bool {
 
 // write encrypts p and sends the records together.
 func (t *tlsConn) write(p []byte) {
-	s := &t.p.tls
+	s := &t.poller().tls
 	for len(p) > 0 && t.failed() == nil {
 		n := min(len(p), writeChunk)
 		t.corked = true
@@ -187,14 +187,14 @@ func (t *tlsConn) close() {
 		_ = t.tc.CloseWrite()
 	}
 	t.silent = true
-	if s := &t.p.tls; s.holder == t {
+	if s := &t.poller().tls; s.holder == t {
 		s.holder = nil
 	}
 	t.pollConn.close()
 }
 
 func (t *tlsConn) leave() {
-	if s := &t.p.tls; s.holder == t {
+	if s := &t.poller().tls; s.holder == t {
 		s.fields.own(t.tc)
 		s.holder = nil
 	}

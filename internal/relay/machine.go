@@ -41,7 +41,7 @@ const (
 )
 
 // Next says why FromClient has stopped.
-type Next int
+type Next int8
 
 // Reasons to stop.
 const (
