@@ -8,9 +8,11 @@
 package prepared
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Prefix starts the name of every statement that Sluice prepares on a backend.
@@ -286,8 +288,13 @@ func (c *Client) Named(f func(name string, s *Statement)) {
 	}
 }
 
-// Names returns the names of the named statements in alphabetical order.
-func (c *Client) Names() []string { return slices.Sorted(maps.Keys(c.named)) }
+// Names returns the names of the named statements, the shorter ones first and those of a length in alphabetical order: names that
+// are numbered come as their numbers do.
+func (c *Client) Names() []string {
+	return slices.SortedFunc(maps.Keys(c.named), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+	})
+}
 
 // Len returns how many named statements the client has.
 func (c *Client) Len() int { return len(c.named) }
