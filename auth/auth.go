@@ -179,6 +179,9 @@ type Store interface {
 // invalidator is a Store that may hold old news.
 type invalidator interface{ Invalidate(role string) }
 
+// forgetter is a Store that may hold old news of any role.
+type forgetter interface{ Forget() }
+
 // Chain is a Store that asks its members in order until one knows the role.
 type Chain []Store
 
@@ -197,6 +200,15 @@ func (c Chain) Invalidate(role string) {
 	for _, s := range c {
 		if i, ok := s.(invalidator); ok {
 			i.Invalidate(role)
+		}
+	}
+}
+
+// Forget has the next Lookup of each role find out anew, where members may hold old news.
+func (c Chain) Forget() {
+	for _, s := range c {
+		if f, ok := s.(forgetter); ok {
+			f.Forget()
 		}
 	}
 }

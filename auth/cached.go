@@ -36,6 +36,7 @@ type Cached struct {
 	roles   map[string]*record
 	unknown *list.List // of *record without an entry, last used first
 	flights map[string]*flight
+	forgot  int // how often Forget was called
 }
 
 // record is what is remembered of a role.
@@ -51,6 +52,7 @@ type record struct {
 // flight is a query under way, shared by all who wait for it. The others are set once done is closed.
 type flight struct {
 	done      chan struct{}
+	forgot    int // of the Cached, when it began
 	entry     Entry
 	err       error
 	abandoned bool // by the caller on whose behalf it ran: it says nothing about the role
@@ -100,6 +102,17 @@ func (c *Cached) Invalidate(role string) {
 	r.stale, r.invalidated = true, time.Now()
 }
 
+// Forget has the next Lookup of each role ask again. What a query says that is under way is for those only who wait for it.
+func (c *Cached) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgot++
+	for _, r := range c.roles {
+		r.stale = true
+	}
+	clear(c.flights) // who asks now does not wait for an answer from before
+}
+
 // begin returns a copy of the record to believe, or else the flight to wait for, or to lead.
 func (c *Cached) begin(role string) (r *record, f *flight, leads bool) {
 	c.mu.Lock()
@@ -114,7 +127,7 @@ func (c *Cached) begin(role string) (r *record, f *flight, leads bool) {
 	if f := c.flights[role]; f != nil {
 		return nil, f, false
 	}
-	f = &flight{done: make(chan struct{}), abandoned: true}
+	f = &flight{done: make(chan struct{}), forgot: c.forgot, abandoned: true}
 	c.flights[role] = f
 	return nil, f, true
 }
@@ -149,9 +162,12 @@ func (c *Cached) ask(ctx context.Context, role string) (Entry, error) {
 func (c *Cached) land(role string, f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.flights, role)
+	if c.flights[role] == f {
+		delete(c.flights, role)
+	}
 	defer close(f.done)
 	switch {
+	case f.forgot != c.forgot:
 	case errors.Is(f.err, ErrUnknownRole):
 		c.remember(role).leave(c)
 	case f.err == nil && !f.abandoned:

@@ -292,6 +292,47 @@ func TestCachedSurvivesAPanickingQuery(t *testing.T) {
 	wantUnknown(t, c, role)
 }
 
+func TestForgottenRolesAreAskedForAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pg := &catalog{secrets: map[string]string{role: "old"}}
+		store := Chain{NewCached(pg.query, ttl)}
+		a := mustNew(t, MD5, store)
+		for _, password := range []string{"old", "new", "newer"} {
+			pg.set(role, password)
+			store.Forget()
+			if o, _ := login(t, a, role, password); o.err != nil {
+				t.Errorf("%s: %v", password, o.err)
+			}
+		}
+		pg.wantQueries(t, 3)
+	})
+}
+
+func TestAnswerFromBeforeForgetIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pg := &catalog{secrets: map[string]string{role: "old"}, takes: time.Second}
+		c := NewCached(pg.query, ttl)
+		done := make(chan error)
+		go func() {
+			_, err := c.Lookup(t.Context(), role)
+			done <- err
+		}()
+		synctest.Wait()
+		c.Forget()
+		if _, err := c.Lookup(t.Context(), role); err != nil { // does not share that query
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		pg.wantQueries(t, 2)
+		if _, err := c.Lookup(t.Context(), role); err != nil {
+			t.Error(err)
+		}
+		pg.wantQueries(t, 2)
+	})
+}
+
 func TestChangedPasswordWorksAtTheSecondAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pg := &catalog{secrets: map[string]string{role: "old"}}

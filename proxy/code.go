@@ -263,6 +263,13 @@ func (l *lane) schemaChanged(change relay.Change) {
 	}
 }
 
+// rolesChanged is called when a transaction has ended that may have changed roles: clients log in with what is so now.
+func (l *lane) rolesChanged() {
+	if ts := l.srv.state.Load().tenants[strings.ToLower(l.tenant.name)]; ts != nil {
+		ts.store.Forget()
+	}
+}
+
 // takeChange is one lane's part of a change of the schema.
 func (l *lane) takeChange(hold bool) {
 	l.ageStatements()

@@ -45,7 +45,7 @@ type tenantState struct {
 	cfg       *config.Tenant
 	auth      *auth.Authenticator
 	keys      *jwt.Keys  // of the issuer of tokens; nil: none are taken
-	store     auth.Store // what auth asks; nil: nothing
+	store     auth.Chain // what auth asks; nil: nothing
 	dialer    *backend.Dialer
 	tls       *tlsconf.Backends // of the dialer
 	svc       *service          // nil: there is none

@@ -182,6 +182,8 @@ type Machine struct {
 	changes    uint32 // Behind.changes as of the last transaction's end
 	redefines  bool   // the transaction may have changed what new sessions begin with
 
+	roles struct{ touched, changed bool } // roles, or their passwords: by a transaction that may go on, and by one that is over
+
 	fatal bool // Postgres has ended the session by itself, and said so
 	gone  bool // the client is gone; everything is swallowed
 	reset bool // gone: DISCARD ALL is still to be sent
@@ -263,6 +265,14 @@ func (m *Machine) TakeChange() Change {
 	change := m.change
 	m.change = ChangedNothing
 	return change
+}
+
+// TakeRoles reports whether a transaction that is over may have changed roles since the last call, their passwords included. To be
+// asked before the client is told that it is.
+func (m *Machine) TakeRoles() bool {
+	changed := m.roles.changed
+	m.roles.changed = false
+	return changed
 }
 
 // Pinned returns why the backend must stay with this client, empty if it need not.

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"strings"
 
 	"sluice/internal/sessionstate"
@@ -14,6 +15,7 @@ func (m *Machine) tag(tag []byte) {
 	}
 	m.change = max(m.change, change)
 	m.redefines = m.redefines || string(tag) == "ALTER DATABASE" || string(tag) == "ALTER ROLE"
+	m.roles.touched = m.roles.touched || change != ChangedNothing && bytes.HasSuffix(tag, []byte(" ROLE"))
 	if !m.raw {
 		m.drew(tag)
 		if string(tag) == "DEALLOCATE ALL" || string(tag) == "DISCARD ALL" {

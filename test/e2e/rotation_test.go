@@ -106,6 +106,34 @@ func TestAPasswordThatChangesInPostgresAlone(t *testing.T) {
 	want("the fourth one, behind a reload", logIn("fourth", "postgres"), "let in")
 }
 
+// TestAPasswordThatIsChangedThroughSluice holds that what auth.query has said counts no longer than the change takes.
+func TestAPasswordThatIsChangedThroughSluice(t *testing.T) {
+	t.Parallel()
+	pg := ownCluster(t)
+	r := start(t, pg, strings.Replace(base(pg, ""), "auth: {", "auth: {query_cache: 1h, ", 1))
+	password := "alice-secret"
+	for i, mode := range []string{"session", "transaction", "transaction"} {
+		logIn := func(password string) *pgx.Conn {
+			t.Helper()
+			c, err := pgx.Connect(r.ctx(), strings.Replace(r.url(mode, "alice", ""), "alice-secret", password, 1))
+			must(t, err)
+			return c
+		}
+		c := logIn(password)
+		password = fmt.Sprintf("password-%d", i)
+		for _, sql := range []string{"BEGIN", "ALTER ROLE alice PASSWORD '" + password + "'", "COMMIT"} {
+			_, err := c.Exec(r.ctx(), sql)
+			must(t, err)
+		}
+		again := logIn(password)
+		if got := r.value(again, "SELECT current_user"); got != "alice" {
+			t.Errorf("%s: logged in as %s", mode, got)
+		}
+		must(t, again.Close(r.ctx()))
+		must(t, c.Close(r.ctx()))
+	}
+}
+
 const farAway = "2999-01-01T00:00:00Z"
 
 func TestPasswordChangesWithoutAFailedLogin(t *testing.T) {
