@@ -8,8 +8,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/netip"
+	"sync"
 
 	"sluice/auth/jwt"
 	"sluice/auth/scram"
@@ -50,7 +52,7 @@ type Authenticator struct {
 	method  Method
 	store   Store
 	tokens  *jwt.Verifier
-	mockKey [32]byte
+	macs    sync.Pool // of hash.Hash, by Params.MockKey
 	compute func(ctx context.Context, work func()) error
 	turns   *turns
 
@@ -100,9 +102,11 @@ func New(p Params) (*Authenticator, error) {
 		return nil, fmt.Errorf("authentication method %q needs to know which tokens to take", p.Method)
 	}
 	a := &Authenticator{
-		method: p.Method, store: p.Store, tokens: p.Tokens, mockKey: p.MockKey, compute: p.Compute, turns: newTurns(),
+		method: p.Method, store: p.Store, tokens: p.Tokens, compute: p.Compute, turns: newTurns(),
 		clientCert: cmp.Or(p.ClientCert, CertNone), certNames: p.CertNames, identMap: p.IdentMap,
 	}
+	key := p.MockKey // nothing else of p is to be kept
+	a.macs.New = func() any { return hmac.New(sha256.New, key[:]) }
 	if len(a.certNames) == 0 {
 		a.certNames = []CertName{CommonName}
 	}
@@ -229,7 +233,9 @@ func (a *Authenticator) lookup(ctx context.Context, role string) (Entry, error) 
 
 // salt returns the salt of a role for which none is stored: the same each time, and for each role another.
 func (a *Authenticator) salt(role string) []byte {
-	h := hmac.New(sha256.New, a.mockKey[:])
+	h := a.macs.Get().(hash.Hash)
+	defer a.macs.Put(h)
+	h.Reset()
 	_, _ = io.WriteString(h, role)
 	return h.Sum(nil)[:scram.SaltLen]
 }

@@ -116,11 +116,11 @@ func (a *admission) run(ctx context.Context) *endError {
 // then the result is the refusal for later.
 func (a *admission) checkPolicy() (now, later *endError) {
 	err := a.state.policy.Check(a.peer())
-	var denied *netpolicy.DeniedError
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil, nil
-	case !errors.As(err, &denied):
+	}
+	denied, ok := errors.AsType[*netpolicy.DeniedError](err)
+	if !ok {
 		return &endError{reason: ReasonDeniedPolicy, message: "connection denied", err: err}, nil
 	}
 	encryption := "no encryption"

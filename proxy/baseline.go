@@ -101,19 +101,6 @@ func (l *lane) known(key string, t *backend.Target) []wire.Param {
 	return params.([]wire.Param)
 }
 
-// greeting returns the ParameterStatus values that a client is sent whose baseline has params: Postgres's own, with its
-// application_name.
-func greeting(params []wire.Param, application string) []wire.Param {
-	params = append([]wire.Param(nil), params...)
-	for i := range params {
-		if params[i].Name == "application_name" {
-			params[i].Value = application
-			return params
-		}
-	}
-	return append(params, wire.Param{Name: "application_name", Value: application})
-}
-
 // noCredential stands for none; it differs from what identifies any other.
 func noCredential() [sha256.Size]byte { return [sha256.Size]byte{1} }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 	"net/netip"
 	"sync"
 	"time"
@@ -15,7 +16,7 @@ import (
 
 // cancels knows the keys that clients were given for cancelling.
 type cancels struct {
-	secret [sha256.Size]byte // from which the keys are made, so that none need be kept
+	macs sync.Pool // of hash.Hash, by a secret from which the keys are made, so that none need be kept
 
 	mu       sync.Mutex          // guards below
 	sessions map[uint32]*session // by pid; those with the same pid are chained
@@ -31,7 +32,9 @@ const (
 
 func newCancels() *cancels {
 	c := &cancels{sessions: make(map[uint32]*session), failing: make(map[netip.Addr]int)}
-	_, _ = rand.Read(c.secret[:]) // never fails
+	var secret [sha256.Size]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	c.macs.New = func() any { return hmac.New(sha256.New, secret[:]) }
 	return c
 }
 
@@ -51,8 +54,10 @@ func (c *cancels) add(s *session, pid uint32, keyLen int) {
 
 // key returns the session's key: nobody can tell it who does not know the secret.
 func (c *cancels) key(s *session) []byte {
-	mac := hmac.New(sha256.New, c.secret[:])
-	_ = binary.Write(mac, binary.BigEndian, [2]uint64{uint64(s.pid), s.id})
+	mac := c.macs.Get().(hash.Hash)
+	defer c.macs.Put(mac)
+	mac.Reset()
+	_, _ = mac.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(s.pid)), s.id))
 	return mac.Sum(nil)[:s.keyLen]
 }
 

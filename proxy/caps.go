@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 )
 
@@ -57,24 +58,25 @@ func (c *caps) full(f *facts, l capLimits) *endError {
 // refusal is full. c.mu is held.
 func (c *caps) refusal(f *facts, l capLimits) *endError {
 	addr := f.source()
-	for _, limit := range []struct {
+	for _, limit := range [...]struct {
 		reason   Reason
 		n, limit int
 		what     string
 	}{
 		{ReasonTooManyClients, c.total, l.process, "limits.max_clients"},
 		{ReasonTooManyClientsFromAddress, c.addresses[addr], l.address, "limits.max_clients_per_address"},
-		{ReasonTooManyClientsForTenant, c.tenants[f.tenantCap()], l.tenant, "max_clients of this tenant in " + f.mode + " mode"},
-		{ReasonTooManyClientsForDatabase, c.databases[f.databaseCap()], l.database, "max_clients of this database in " + f.mode + " mode"},
-		{ReasonTooManyClientsForRole, c.roles[f.roleCap()], l.role, "max_clients of this role in " + f.mode + " mode"},
+		{ReasonTooManyClientsForTenant, c.tenants[f.tenantCap()], l.tenant, "tenant"},
+		{ReasonTooManyClientsForDatabase, c.databases[f.databaseCap()], l.database, "database"},
+		{ReasonTooManyClientsForRole, c.roles[f.roleCap()], l.role, "role"},
 	} {
-		if limit.limit > 0 && limit.n >= limit.limit && (limit.reason != ReasonTooManyClientsFromAddress || addr.IsValid()) {
-			return &endError{
-				reason:  limit.reason,
-				message: "too many clients already",
-				detail:  fmt.Sprintf("%s is %d.", limit.what, limit.limit),
-			}
+		if limit.limit == 0 || limit.n < limit.limit || limit.reason == ReasonTooManyClientsFromAddress && !addr.IsValid() {
+			continue
 		}
+		what := limit.what
+		if !strings.HasPrefix(what, "limits.") {
+			what = fmt.Sprintf("max_clients of this %s in %s mode", what, f.mode)
+		}
+		return &endError{reason: limit.reason, message: "too many clients already", detail: fmt.Sprintf("%s is %d.", what, limit.limit)}
 	}
 	return nil
 }

@@ -184,7 +184,7 @@ func (a *admission) open(ctx context.Context, wc *wire.Conn, ts *tenantState, st
 	}
 	a.srv.cancels.add(s, pid, a.keyLen)
 	a.letIn(ts)
-	if err := a.greet(wc, s, st.tooLong, greeting(first.params, s.application)); err != nil {
+	if err := a.greet(wc, s, st.tooLong, first.params); err != nil {
 		a.srv.cancels.remove(s)
 		s.lane.loop.Post(func() { s.giveUpLogin(first.bc) })
 		return &endError{reason: ReasonClientDisconnected, err: err}

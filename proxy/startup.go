@@ -190,8 +190,14 @@ func isFalse(s string) bool {
 // baselineKey tells backends apart that were opened with different parameters, whose order does not matter, or for sessions between
 // which redefined, see tenant, has changed.
 func baselineKey(params []wire.Param, redefined uint64) string {
-	sorted := slices.SortedFunc(slices.Values(params), func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) })
+	sorted := slices.Clone(params)
+	slices.SortFunc(sorted, func(a, b wire.Param) int { return strings.Compare(a.Name, b.Name) })
+	length := 0
+	for _, p := range sorted {
+		length += len(p.Name) + len(p.Value) + 2
+	}
 	var b strings.Builder
+	b.Grow(length)
 	for _, p := range sorted {
 		for _, part := range [...]string{p.Name, "\x00", p.Value, "\x00"} {
 			b.WriteString(part)

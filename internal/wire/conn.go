@@ -72,6 +72,9 @@ func (c *Conn) ReadMessage(maxBody int) (typ byte, body []byte, err error) {
 // firstRead is what is made room for on nothing but the peer's announcement.
 const firstRead = 1 << 10 // 1 KiB: nearly all messages of a login
 
+// firstWrite is what is made room for before the first message is encoded.
+const firstWrite = 512 // what nearly all clients are told at once when they are logged in
+
 // readBody reads n bytes, into buf as far as that has room. It makes room as they come: who announces much and sends
 // nothing costs nothing.
 func readBody(r io.Reader, buf []byte, n int) ([]byte, error) {
@@ -96,6 +99,9 @@ func readBody(r io.Reader, buf []byte, n int) ([]byte, error) {
 
 // Queue encodes the messages, to be written with what is sent next. Errors: *Error.
 func (c *Conn) Queue(msgs ...Message) error {
+	if c.out == nil {
+		c.out = make([]byte, 0, firstWrite)
+	}
 	for _, m := range msgs {
 		out, err := m.Encode(c.out)
 		if err != nil {
@@ -120,7 +126,8 @@ func (c *Conn) Send(msgs ...Message) error {
 // Write writes what is queued and p, which holds whole messages, with one call. Errors: *Error.
 func (c *Conn) Write(p []byte) error {
 	if len(c.out) > 0 {
-		p, c.out = append(c.out, p...), nil
+		p = append(c.out, p...)
+		c.out = p[:0]
 		defer clear(p) // it may hold a password
 	}
 	if _, err := c.nc.Write(p); err != nil {

@@ -24,6 +24,8 @@ const (
 const (
 	// maxStartup is the longest start-up packet that Postgres takes (MAX_STARTUP_PACKET_LENGTH).
 	maxStartup = 10000
+	// usualParams is how many parameters clients send at most, but for a few: user, database, application_name, client_encoding.
+	usualParams = 4
 	// MaxCancelKey is the longest secret key of BackendKeyData and CancelRequest. Protocol: "Message Formats".
 	MaxCancelKey = 256
 )
@@ -158,6 +160,9 @@ func (r *Request) parseParams(p []byte) error {
 		value, rest, ok := CString(rest)
 		if !ok {
 			return fmt.Errorf("%w: value of parameter %.64q without end", ErrStartup, name)
+		}
+		if r.Params == nil {
+			r.Params = make([]Param, 0, usualParams)
 		}
 		r.Params = append(r.Params, Param{Name: string(name), Value: string(value)})
 		p = rest
