@@ -61,7 +61,7 @@ func (l *lane) setParams(b *baseline, params []wire.Param) {
 	b.relay = &relay.Params{
 		Raw: l.key.Mode != modeTransaction, Behind: behind, Table: b.table, Baseline: params,
 		Counters: &l.counters, Sequences: &l.sequences, PlanUnnamed: &l.settings.planUnnamed,
-		Shared: &l.settings.listens, Observer: &l.observer, Speakers: l.speakers, Redefined: &l.tenant.redefined,
+		Shared: &l.settings.listens, Observer: &l.observer, Speakers: l.speakers, Redefined: l.redefined,
 	}
 }
 

@@ -263,8 +263,10 @@ func (l *lane) schemaChanged(change relay.Change) {
 	}
 }
 
-// rolesChanged is called when a transaction has ended that may have changed roles: clients log in with what is so now.
-func (l *lane) rolesChanged() {
+// redefined is called when a transaction has ended that may have changed what new sessions begin with: clients log in with what is
+// so now.
+func (l *lane) redefined() {
+	l.tenant.redefined.Add(1)
 	if ts := l.srv.state.Load().tenants[strings.ToLower(l.tenant.name)]; ts != nil {
 		ts.store.Forget()
 	}

@@ -277,9 +277,6 @@ func (s *session) toClient(p []byte) {
 func (s *session) fromBackend(p []byte) {
 	bc := s.bc
 	n, err := s.m.FromBackend(p, &s.lane.toBackend, &s.lane.toClient)
-	if s.m.TakeRoles() {
-		s.lane.rolesChanged()
-	}
 	s.flush()
 	bc.timeQuestion(s.m.Asking())
 	if err != nil {

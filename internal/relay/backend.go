@@ -160,9 +160,6 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend, toClient *O
 		m.readies--
 		m.served++
 	}
-	if m.roles.touched && m.status == 'I' {
-		m.roles.touched, m.roles.changed = false, true
-	}
 	m.complete(head)
 	m.q.pop()
 	for next := m.q.head(); next != nil && next.do == marker; next = m.q.head() {

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -358,14 +357,14 @@ func TestWhatNewSessionsBeginWithChangesWhenTheTransactionIsOver(t *testing.T) {
 	t.Parallel()
 	tag := func(s string) pgproto3.Message { return &pgproto3.CommandComplete{CommandTag: []byte(s)} }
 	for _, raw := range []bool{false, true} {
-		var redefined atomic.Uint64
-		r := newRig(t, Params{Raw: raw, Redefined: &redefined}).attach()
-		turn := func(answer string, want uint64, replies ...pgproto3.Message) {
+		var redefined int
+		r := newRig(t, Params{Raw: raw, Redefined: func() { redefined++ }}).attach()
+		turn := func(answer string, want int, replies ...pgproto3.Message) {
 			t.Helper()
 			r.client("Q:x", "", query("x"))
 			r.answer("", answer, replies...)
-			if got := redefined.Load(); got != want {
-				t.Errorf("raw %t: %d changes, want %d", raw, got, want)
+			if redefined != want {
+				t.Errorf("raw %t: %d changes, want %d", raw, redefined, want)
 			}
 		}
 		turn("C Z:I", 1, tag("ALTER ROLE"), idle)

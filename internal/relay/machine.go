@@ -19,7 +19,6 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"sluice/internal/prepared"
 	"sluice/internal/sessionstate"
@@ -109,9 +108,9 @@ type Params struct {
 	// it, or 0; empty if nobody is interested. Nil is the same.
 	Speakers func() string
 
-	// Redefined counts the transactions that may have changed what new sessions begin with: settings of databases and roles. It is
-	// increased before the client hears of their end; nil: nobody is interested.
-	Redefined *atomic.Uint64
+	// Redefined is called when a transaction is over that may have changed what new sessions begin with, settings of databases and
+	// roles or their passwords, before the client hears of that; nil: nobody is interested.
+	Redefined func()
 
 	// Observer sees what the client sends, where the machine is Raw from its beginning. It belongs to the loop; nil: nobody
 	// observes.
@@ -181,8 +180,6 @@ type Machine struct {
 	change     Change // of the schema, by what has been run
 	changes    uint32 // Behind.changes as of the last transaction's end
 	redefines  bool   // the transaction may have changed what new sessions begin with
-
-	roles struct{ touched, changed bool } // roles, or their passwords: by a transaction that may go on, and by one that is over
 
 	fatal bool // Postgres has ended the session by itself, and said so
 	gone  bool // the client is gone; everything is swallowed
@@ -265,14 +262,6 @@ func (m *Machine) TakeChange() Change {
 	change := m.change
 	m.change = ChangedNothing
 	return change
-}
-
-// TakeRoles reports whether a transaction that is over may have changed roles since the last call, their passwords included. To be
-// asked before the client is told that it is.
-func (m *Machine) TakeRoles() bool {
-	changed := m.roles.changed
-	m.roles.changed = false
-	return changed
 }
 
 // Pinned returns why the backend must stay with this client, empty if it need not.

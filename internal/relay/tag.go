@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bytes"
 	"strings"
 
 	"sluice/internal/sessionstate"
@@ -14,8 +13,10 @@ func (m *Machine) tag(tag []byte) {
 		change = ChangedNothing
 	}
 	m.change = max(m.change, change)
-	m.redefines = m.redefines || string(tag) == "ALTER DATABASE" || string(tag) == "ALTER ROLE"
-	m.roles.touched = m.roles.touched || change != ChangedNothing && bytes.HasSuffix(tag, []byte(" ROLE"))
+	switch string(tag) {
+	case "ALTER DATABASE", "ALTER ROLE", "CREATE ROLE", "DROP ROLE":
+		m.redefines = true
+	}
 	if !m.raw {
 		m.drew(tag)
 		if string(tag) == "DEALLOCATE ALL" || string(tag) == "DISCARD ALL" {
@@ -32,11 +33,11 @@ func (m *Machine) tag(tag []byte) {
 	}
 }
 
-// redefined counts a transaction that is over and may have changed what new sessions begin with.
+// redefined tells of a transaction that is over and may have changed what new sessions begin with.
 func (m *Machine) redefined() {
 	m.redefines = false
 	if m.p.Redefined != nil {
-		m.p.Redefined.Add(1)
+		m.p.Redefined()
 	}
 }
 
