@@ -46,10 +46,7 @@ type session struct {
 	bc      *backendConn
 	turn    *turn     // nil: it does not wait for a backend
 	verdict *endError // to end with at the next free moment
-	vacancy *vacancy  // nil: its statement needs none
 	reach   *reach    // nil: its statements speak of nobody
-
-	visitors *visitors // nil: nobody's statement speaks of it
 
 	since      loop.Instant // of the phase
 	blockSince loop.Instant // of the transaction; zero: none
@@ -58,6 +55,7 @@ type session struct {
 	pin        *pin        // nil: it gives its backend back behind each transaction
 	hearing    *hearing    // nil: no hub listens for it
 	cancelling *cancelling // nil: there are no cancel requests to be passed on
+	visitors   *visitors   // nil: nobody's statement speaks of it
 }
 
 // Place implements bag.Member.

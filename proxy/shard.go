@@ -91,12 +91,13 @@ type lane struct {
 	observer  relay.Observer
 	target    *backend.Target // of the last login
 
-	learnt    code                // what was known last of the database's code
-	behind    relay.Behind        // the code of the database
-	named     map[uint64]struct{} // fingerprints of statements whose surprises have been logged
-	codeStale bool                // the schema has changed since the code was last read
-	reading   bool                // the code is being read
-	sequences bool                // a client has asked for currval or lastval
+	learnt    code                  // what was known last of the database's code
+	behind    relay.Behind          // the code of the database
+	named     map[uint64]struct{}   // fingerprints of statements whose surprises have been logged
+	codeStale bool                  // the schema has changed since the code was last read
+	reading   bool                  // the code is being read
+	sequences bool                  // a client has asked for currval or lastval
+	vacancies map[*session]*vacancy // that sessions need, which have a backend
 
 	others   []*lane // the other parts of the pool, see spread.go
 	inviting bool    // a waiter of another part has been asked to come

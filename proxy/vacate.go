@@ -23,11 +23,14 @@ type vacancy struct {
 // vacate begins to get idle backends out of the way of the statement that the client has sent. It reports whether they are;
 // if not, the client's message waits.
 func (s *session) vacate() (done bool) {
-	if s.vacancy != nil {
+	if s.lane.vacancies[s] != nil {
 		return false // under way
 	}
 	v := &vacancy{databases: s.m.Vacancy()}
-	s.vacancy = v
+	if s.lane.vacancies == nil {
+		s.lane.vacancies = make(map[*session]*vacancy)
+	}
+	s.lane.vacancies[s] = v
 	t := s.lane.tenant
 	gone := func() { s.lane.loop.Post(func() { s.vacated(v) }) }
 	for _, l := range t.vacate(v.databases, 1) {
@@ -56,7 +59,7 @@ func (s *session) vacate() (done bool) {
 
 // vacated takes note that one more pool is out of the way; behind the last one the client's message goes on.
 func (s *session) vacated(v *vacancy) {
-	if v.left--; v.left != 0 || s.vacancy != v {
+	if v.left--; v.left != 0 || s.lane.vacancies[s] != v {
 		return
 	}
 	v.timer.Stop()
@@ -69,11 +72,11 @@ func (s *session) vacated(v *vacancy) {
 
 // endVacancy has the databases used again when the statement is over.
 func (s *session) endVacancy() {
-	v := s.vacancy
+	v := s.lane.vacancies[s]
 	if v == nil {
 		return
 	}
-	s.vacancy = nil
+	delete(s.lane.vacancies, s)
 	v.timer.Stop()
 	for _, l := range s.lane.tenant.vacate(v.databases, -1) {
 		l.loop.Post(l.heedVacancy)

@@ -17,11 +17,11 @@ import (
 func (m *Machine) FromBackend(p []byte, toBackend, toClient *Out) (n int, err error) {
 	for n < len(p) {
 		if m.backPass > 0 {
-			k := min(m.backPass, len(p)-n)
+			k := min(int(m.backPass), len(p)-n)
 			if !m.backDrop {
 				toClient.forward(p[n : n+k])
 			}
-			m.backPass -= k
+			m.backPass -= int32(k)
 			n += k
 			continue
 		}
@@ -45,7 +45,7 @@ func (m *Machine) FromBackend(p []byte, toBackend, toClient *Out) (n int, err er
 			toClient.forward(msg)
 		}
 		n += len(msg)
-		m.backPass, m.backDrop = total-len(msg), drop
+		m.backPass, m.backDrop = int32(total-len(msg)), drop
 		if m.backPass == 0 {
 			m.settle(toClient)
 		}

@@ -19,11 +19,11 @@ func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Ne
 			return n, Blocked, nil
 		}
 		if m.pass > 0 {
-			k := min(m.pass, len(p)-n)
+			k := min(int(m.pass), len(p)-n)
 			if !m.passDrop {
 				toBackend.forward(p[n : n+k])
 			}
-			m.pass -= k
+			m.pass -= int32(k)
 			n += k
 			continue
 		}
@@ -44,7 +44,7 @@ func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Ne
 		if m.refusing {
 			m.refuse(typ, toClient)
 			n += len(msg)
-			m.pass, m.passDrop = total-len(msg), true
+			m.pass, m.passDrop = int32(total-len(msg)), true
 			continue
 		}
 		if m.backend == nil {
@@ -53,7 +53,7 @@ func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Ne
 				return n, next, nil
 			}
 			n += len(msg)
-			m.pass, m.passDrop = total-len(msg), true
+			m.pass, m.passDrop = int32(total-len(msg)), true
 			continue
 		}
 		c := call{typ: typ, msg: msg, total: total, toBackend: toBackend, toClient: toClient}
@@ -63,7 +63,7 @@ func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Ne
 		}
 		n += len(msg)
 		if !c.drop {
-			m.pass, m.passDrop = total-len(msg), false
+			m.pass, m.passDrop = int32(total-len(msg)), false
 		}
 	}
 	return n, More, nil

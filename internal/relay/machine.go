@@ -133,10 +133,10 @@ type Machine struct {
 	mention     *mention            // nil: no message waits for pids
 
 	q        queue
-	readies  int      // ReadyForQuery messages outstanding for the client
-	pass     int      // bytes of the client's current message that are still to come
-	backPass int      // bytes of the backend's current message still to come
-	batchAt  int      // where the batch that may have to be repeated begins in what is to be sent now, plus one; 0: there is none
+	readies  int32    // ReadyForQuery messages outstanding for the client
+	pass     int32    // bytes of the client's current message that are still to come
+	backPass int32    // bytes of the backend's current message still to come
+	batchAt  int32    // where the batch that may have to be repeated begins in what is to be sent now, plus one; 0: there is none
 	pin      string   // why the backend must stay with the client; empty: it need not
 	reports  *reports // nil: all settings that Postgres reports are the baseline's
 	pid      uint32   // that the client was given; 0: the backend's

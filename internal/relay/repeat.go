@@ -39,7 +39,7 @@ func (m *Machine) beginBatch(at int, st *prepared.Statement, name []byte) {
 	if n > 0 && (m.q.at(n-1).kind != wire.Sync || !m.q.at(n-1).do.own()) {
 		return
 	}
-	b.stmt, b.name, m.batchAt = st, append(b.name[:0], name...), at+1
+	b.stmt, b.name, m.batchAt = st, append(b.name[:0], name...), int32(at)+1
 }
 
 // runBatch takes note of Execute: nobody else knows what comes back unless the client has asked in front of it.

@@ -36,7 +36,7 @@ func (m *Machine) stillSame(c *call, st *prepared.Statement, name []byte, failin
 // refuseChanged replaces the message by one that fails, with the entry failing.
 func (m *Machine) refuseChanged(c *call, failing entry) Next {
 	c.drop = true
-	m.pass, m.passDrop = c.total-len(c.msg), true
+	m.pass, m.passDrop = int32(c.total-len(c.msg)), true
 	m.describeMissing(c.toBackend)
 	m.push(failing)
 	return proceed
