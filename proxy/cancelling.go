@@ -98,4 +98,5 @@ func (s *session) refuseHeld(e *endError) {
 	s.held = nil
 	s.fromClient(p)
 	s.interest()
+	s.lendToVisitors() // they relied on its turn
 }

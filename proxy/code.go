@@ -265,8 +265,10 @@ func (l *lane) schemaChanged(change relay.Change) {
 
 // redefined is called when a transaction has ended that may have changed what new sessions begin with: clients log in with what is
 // so now.
-func (l *lane) redefined() {
-	l.tenant.redefined.Add(1)
+func (l *lane) redefined(settings bool) {
+	if settings {
+		l.tenant.redefined.Add(1)
+	}
 	if ts := l.srv.state.Load().tenants[strings.ToLower(l.tenant.name)]; ts != nil {
 		ts.store.Forget()
 	}

@@ -21,6 +21,8 @@ const modeListen = "listen"
 const (
 	// openTimeout is how long those who want to listen wait for a listening connection.
 	openTimeout = 5 * time.Second
+	// answerTimeout is how long the connection may take to answer: clients wait for it.
+	answerTimeout = 30 * time.Second
 	// listenIdle is how long a listening connection to which nobody listens is kept.
 	listenIdle = 5 * time.Second
 	// firstRetry and lastRetry are how long no listening connection is opened again after one was lost, or could not be had.
@@ -29,8 +31,9 @@ const (
 )
 
 var (
-	errNoListener = errors.New("no listening connection")
-	errListenWait = errors.New("no listening connection in time: max_backends is used up, or PostgreSQL is slow")
+	errNoListener   = errors.New("no listening connection")
+	errListenAnswer = errors.New("it does not answer")
+	errListenWait   = errors.New("no listening connection in time: max_backends is used up, or PostgreSQL is slow")
 )
 
 // hub listens to a database for all sessions of a tenant that do, over one connection of the tenant's service role. It lives
@@ -147,7 +150,7 @@ func (h *hub) want(r request) {
 		r.ear.post(func() { r.done(errNoListener) })
 		return
 	}
-	if h.bc != nil {
+	if h.bc != nil && !h.busy {
 		h.timer.Stop()
 	}
 	h.ears[r.ear.shard] = r.ear
@@ -191,7 +194,7 @@ func (h *hub) unwant(e *ear, channels []string) {
 
 // catchUp has r answered when all that was committed before has been delivered.
 func (h *hub) catchUp(r request) {
-	if h.bc == nil {
+	if h.bc == nil || h.ears[r.ear.shard] != r.ear { // the ear is of a connection that is no more
 		r.ear.post(func() { r.done(errNoListener) })
 		return
 	}
@@ -298,6 +301,7 @@ func (h *hub) ask() {
 	}
 	clear(h.changed)
 	h.asked, h.next, h.busy = h.next, nil, true
+	h.lane.loop.Start(&h.timer, answerTimeout, func() { h.lost(errListenAnswer) })
 	msg := wire.AppendHeader(nil, wire.Query, sql.Len()+1)
 	h.bc.conn.Write(append(append(msg, sql.String()...), 0))
 }

@@ -153,6 +153,36 @@ func TestListenersAreToldThatTheSharedConnectionIsLost(t *testing.T) {
 	})
 }
 
+// A session that was in a transaction when the shared connection was lost does not wait for the next one, of which it hears nothing.
+func TestListenerThatMissedTheLossIsToldBehindItsTransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, answering(), listeners(nil))
+		busy, other := h.login(transactionPort, "alice"), h.login(transactionPort, "alice")
+		query(t, busy, "LISTEN news")
+		query(t, busy, "BEGIN")
+		h.postgres.KillConn(h.ears()[0].PID, true)
+		time.Sleep(2 * time.Second)
+		query(t, other, "LISTEN news")
+		if n := len(h.ears()); n != 1 {
+			t.Fatalf("%d connections listen, want another one", n)
+		}
+		busy.Run(t, "C: Query COMMIT", "B: CommandComplete COMMIT", "B: ReadyForQuery I", "B: ErrorResponse FATAL 08006", "B: EOF")
+	})
+}
+
+func TestSharedConnectionThatDoesNotAnswerIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, answering(), listeners(nil))
+		a := h.login(transactionPort, "alice")
+		query(t, a, "LISTEN news")
+		query(t, a, "BEGIN")
+		h.postgres.Adjust(func(k *pgscript.Knobs) { k.QueryDelay = time.Minute })
+		start := time.Now()
+		a.Run(t, "C: Query COMMIT", "B: CommandComplete COMMIT", "B: ReadyForQuery I", "B: ErrorResponse FATAL 08006", "B: EOF")
+		wantElapsed(t, start, 90*time.Second) // a minute for the COMMIT itself, and what the shared connection gets
+	})
+}
+
 func TestListenPinsWhereNothingElseCanListen(t *testing.T) {
 	for name, more := range map[string]change{
 		"no service login": func(_ *config.Config, tenant *config.Tenant) { tenant.Service.Role = "" },

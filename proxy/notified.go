@@ -79,6 +79,7 @@ func (h *hub) notified(msg []byte) {
 func (h *hub) answered() {
 	done := h.asked
 	h.asked, h.busy = nil, false
+	h.timer.Stop()
 	if h.refused != "" { // nothing of it has been done
 		err := fmt.Errorf("%w: %s", errNoListener, h.refused)
 		h.next = append(done, h.next...)

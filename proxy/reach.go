@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"time"
 
 	"sluice/internal/loop"
@@ -15,16 +16,25 @@ const reachTimeout = time.Second
 
 // reach is whom the statements of a session's transaction have reached.
 type reach struct {
-	visits []*visit
-	search *search // for those of whom the message speaks that waits; nil: none does
+	visits map[contact]*visit
+	found  map[contact]uint32 // pids of the backends that visits keep
+	search *search            // for those of whom the message speaks that waits; nil: none does
 	timer  loop.Timer
+}
+
+// contact is a way in which statements speak of a session: by the pid that its client knows, and perhaps to send it a signal.
+type contact struct {
+	pid     uint32
+	signals bool
 }
 
 // search is what a message waits for.
 type search struct {
-	real   []uint32 // pids of backends, 0: none
-	visits []*visit // that have not been answered, in the same order; nil: none
-	left   int      // of them
+	pids    []uint32
+	signals bool
+	real    []uint32 // pids of backends, in the order of pids; 0: none
+	waits   []bool   // for an answer, in that order
+	left    int      // answers that it waits for
 }
 
 // searching reports whether a message waits.
@@ -33,26 +43,20 @@ func (r *reach) searching() bool { return r != nil && r.search != nil }
 // reachOut begins to find the backends of those of whom the client's message speaks. It reports whether it has; if not, the message waits.
 func (s *session) reachOut() (done bool) {
 	if s.reach == nil {
-		s.reach = &reach{}
+		s.reach = &reach{visits: make(map[contact]*visit), found: make(map[contact]uint32)}
 	}
-	r, cancels := s.reach, s.lane.srv.cancels
-	if r.search != nil {
-		return false // under way
-	}
+	r := s.reach
 	pids, signals := s.m.Mentioned()
-	sr := &search{real: make([]uint32, len(pids)), visits: make([]*visit, len(pids))}
-	for i, pid := range pids {
-		switch other := cancels.pooled(pid, s.tenant); {
-		case other == s:
-			sr.real[i] = s.bc.b.Conn.PID
-			s.bc.mayBeSignalled(signals)
-		case other != nil:
-			v := s.newVisit(other, signals, sr, i)
-			sr.visits[i] = v
-			sr.left++
-			r.visits = append(r.visits, v)
-			cancels.post(other, func() { other.visited(v) })
-		}
+	switch {
+	case r.search == nil:
+	case slices.Equal(r.search.pids, pids) && r.search.signals == signals:
+		return false // under way
+	default: // for a message that was not sent
+		s.abandon(r.search)
+	}
+	sr := &search{pids: pids, signals: signals, real: make([]uint32, len(pids)), waits: make([]bool, len(pids))}
+	for i := range pids {
+		s.lookFor(sr, i)
 	}
 	if sr.left == 0 {
 		s.m.Translate(sr.real)
@@ -63,12 +67,51 @@ func (s *session) reachOut() (done bool) {
 	return false
 }
 
+// lookFor begins to find one of those for whom the session searches.
+func (s *session) lookFor(sr *search, at int) {
+	c := contact{sr.pids[at], sr.signals}
+	other := s.lane.srv.cancels.pooled(c.pid, s.tenant)
+	switch other {
+	case nil:
+		return
+	case s:
+		sr.real[at] = s.bc.b.Conn.PID
+		s.bc.mayBeSignalled(c.signals)
+		return
+	}
+	if sr.real[at] = s.reach.find(c); sr.real[at] != 0 {
+		return
+	}
+	v := s.newVisit(other, sr, at)
+	s.reach.visits[c] = v
+	sr.waits[at] = true
+	sr.left++
+	s.lane.srv.cancels.post(other, func() { other.visited(v) })
+}
+
+// find returns the pid of the backend that an earlier visit keeps, 0 if there is none.
+func (r *reach) find(c contact) uint32 {
+	if pid := r.found[c]; pid != 0 || c.signals {
+		return pid
+	}
+	return r.found[contact{c.pid, true}]
+}
+
 // newVisit returns the visit that finds the pid at that place of the search.
-func (s *session) newVisit(to *session, signals bool, sr *search, at int) *visit {
+func (s *session) newVisit(to *session, sr *search, at int) *visit {
 	home := s.lane.loop // the session does not leave it while it has a backend
-	return &visit{to: to, near: s.bc.b.Conn.Identity, signals: signals, answer: func(pid uint32) {
+	return &visit{to: to, near: s.bc.b.Conn.Identity, signals: sr.signals, answer: func(pid uint32) {
 		home.Post(func() {
-			sr.real[at], sr.visits[at] = pid, nil
+			r := s.reach
+			if r == nil || r.search != sr {
+				return
+			}
+			c := contact{sr.pids[at], sr.signals}
+			if sr.real[at], sr.waits[at] = pid, false; pid != 0 {
+				r.found[c] = pid
+			} else {
+				delete(r.visits, c) // it keeps nothing
+			}
 			if sr.left--; sr.left == 0 {
 				s.reached(sr)
 			}
@@ -78,12 +121,19 @@ func (s *session) newVisit(to *session, signals bool, sr *search, at int) *visit
 
 // giveUpSearch goes on without those who have not answered.
 func (s *session) giveUpSearch(sr *search) {
-	for _, v := range sr.visits {
-		if v != nil {
+	s.abandon(sr)
+	s.reached(sr)
+}
+
+// abandon ends the visits that have not been answered.
+func (s *session) abandon(sr *search) {
+	for i, pid := range sr.pids {
+		if c := (contact{pid, sr.signals}); sr.waits[i] {
+			v := s.reach.visits[c]
+			delete(s.reach.visits, c)
 			s.lane.srv.cancels.post(v.to, func() { v.end(true) })
 		}
 	}
-	s.reached(sr)
 }
 
 // reached goes on with the message that waits, with what has been found.
@@ -95,7 +145,9 @@ func (s *session) reached(sr *search) {
 	r.search = nil
 	r.timer.Stop()
 	s.settle()
-	s.m.Translate(sr.real)
+	if pids, signals := s.m.Mentioned(); slices.Equal(pids, sr.pids) && signals == sr.signals {
+		s.m.Translate(sr.real)
+	}
 	p := s.held
 	s.held = nil
 	s.fromClient(p)
@@ -110,6 +162,7 @@ func (s *session) endReach(over bool) {
 	}
 	s.reach = nil
 	r.timer.Stop()
+	s.m.Unmention()
 	for _, v := range r.visits {
 		s.lane.srv.cancels.post(v.to, func() { v.end(over) })
 	}

@@ -152,7 +152,7 @@ func (m *Machine) readyForQuery(head *entry, body []byte, toBackend, toClient *O
 	if m.status == 'I' && !drop {
 		m.p.Counters.Transactions++
 	}
-	if m.redefines && m.status == 'I' {
+	if m.redefines != redefinesNothing && m.status == 'I' {
 		m.redefined()
 	}
 	do, own := head.do, head.do.own()

@@ -355,22 +355,52 @@ func TestHintTakesOnlyWhatATextHasAnnounced(t *testing.T) {
 
 func TestWhatNewSessionsBeginWithChangesWhenTheTransactionIsOver(t *testing.T) {
 	t.Parallel()
-	tag := func(s string) pgproto3.Message { return &pgproto3.CommandComplete{CommandTag: []byte(s)} }
 	for _, raw := range []bool{false, true} {
-		var redefined int
-		r := newRig(t, Params{Raw: raw, Redefined: func() { redefined++ }}).attach()
-		turn := func(answer string, want int, replies ...pgproto3.Message) {
+		var roles, settings int
+		r := newRig(t, Params{Raw: raw, Redefined: func(also bool) {
+			roles++
+			if also {
+				settings++
+			}
+		}}).attach()
+		turn := func(sql, tag string, status byte, wantRoles, wantSettings int) {
 			t.Helper()
-			r.client("Q:x", "", query("x"))
-			r.answer("", answer, replies...)
-			if redefined != want {
-				t.Errorf("raw %t: %d changes, want %d", raw, redefined, want)
+			r.client("Q:"+sql, "", query(sql))
+			var toBackend, toClient Out
+			for _, msg := range []pgproto3.Message{command(tag), &pgproto3.ReadyForQuery{TxStatus: status}} {
+				p, _ := msg.(interface{ Encode([]byte) ([]byte, error) }).Encode(nil)
+				if _, err := r.m.FromBackend(p, &toBackend, &toClient); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if roles != wantRoles || settings != wantSettings {
+				t.Errorf("raw %t, %s: %d changes, %d of settings, want %d and %d", raw, sql, roles, settings, wantRoles, wantSettings)
 			}
 		}
-		turn("C Z:I", 1, tag("ALTER ROLE"), idle)
-		turn("C Z:I", 1, tag("ALTER TABLE"), idle)
-		turn("C Z:T", 1, tag("ALTER DATABASE"), &pgproto3.ReadyForQuery{TxStatus: 'T'})
-		turn("C Z:I", 2, tag("COMMIT"), idle)
-		turn("C:ELECT 1 Z:I", 2, tag("SELECT 1"), idle)
+		more := 0 // of settings, where the text is not known
+		if raw {
+			more = 1
+		}
+		turn("alter role x password 'y'", "ALTER ROLE", 'I', 1, more)
+		turn("alter table x add y int", "ALTER TABLE", 'I', 1, more)
+		turn("create role x", "CREATE ROLE", 'I', 2, more)
+		turn("begin", "BEGIN", 'T', 2, more)
+		turn("drop role x", "DROP ROLE", 'T', 2, more)
+		turn("commit", "COMMIT", 'I', 3, more)
+	}
+}
+
+func TestSettingsOfRolesAndDatabasesAreToldFromTheRest(t *testing.T) {
+	t.Parallel()
+	for sql, tag := range map[string]string{
+		"alter role x set work_mem = '1MB'": "ALTER ROLE", "alter role x in database d reset all": "ALTER ROLE", "alter database d set a.b = 'c'": "ALTER DATABASE",
+	} {
+		var settings bool
+		r := newRig(t, Params{Redefined: func(also bool) { settings = also }}).attach()
+		r.client("Q:"+sql, "", query(sql))
+		r.answer("", "C Z:I", command(tag), idle)
+		if !settings {
+			t.Errorf("%s is not seen to change settings", sql)
+		}
 	}
 }

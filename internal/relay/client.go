@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"sluice/internal/sessionstate"
 	"sluice/internal/wire"
@@ -343,6 +344,7 @@ func (m *Machine) look(c *call, text []byte) Next {
 	}
 	switch {
 	case s&sessionstate.DDL != 0:
+		m.saysSet = m.saysSet || strings.Contains(strings.ToLower(string(text)), "set") // or reset
 		return m.vacate(string(text))
 	case s&speaksOfProcesses != 0:
 		return m.translateQuery(text, s)

@@ -108,9 +108,9 @@ type Params struct {
 	// it, or 0; empty if nobody is interested. Nil is the same.
 	Speakers func() string
 
-	// Redefined is called when a transaction is over that may have changed what new sessions begin with, settings of databases and
-	// roles or their passwords, before the client hears of that; nil: nobody is interested.
-	Redefined func()
+	// Redefined is called when a transaction is over that may have changed what new sessions begin with, before the client hears of
+	// that: roles or their passwords, and, if settings is true, settings of roles or databases. Nil: nobody is interested.
+	Redefined func(settings bool)
 
 	// Observer sees what the client sends, where the machine is Raw from its beginning. It belongs to the loop; nil: nobody
 	// observes.
@@ -160,6 +160,7 @@ type Machine struct {
 	flushed  bool // a Flush was injected behind the last message sent
 	spoken   bool // who speaks has been said in front of a message of the client's that is still to be sent
 	revived  bool // a failed transaction has been ended for the message that waits: it is to fail again
+	saysSet  bool // a simple query that changes definitions speaks of SET or RESET
 
 	leading int32  // entries of what was injected to lead the client's messages that are outstanding
 	served  uint32 // requests of the client's that have been answered
@@ -179,7 +180,7 @@ type Machine struct {
 	commitSent bool   // something that could commit is under way inside a block
 	change     Change // of the schema, by what has been run
 	changes    uint32 // Behind.changes as of the last transaction's end
-	redefines  bool   // the transaction may have changed what new sessions begin with
+	redefines  redefinition
 
 	fatal bool // Postgres has ended the session by itself, and said so
 	gone  bool // the client is gone; everything is swallowed

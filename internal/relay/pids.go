@@ -30,11 +30,19 @@ type mention struct {
 
 // Mentioned returns, when FromClient has said NeedPIDs, of whom the message speaks, by the pids that their clients know, and whether
 // it may send them a signal.
-func (m *Machine) Mentioned() (pids []uint32, signals bool) { return m.mention.pids, m.mention.signals }
+func (m *Machine) Mentioned() (pids []uint32, signals bool) {
+	if m.mention == nil {
+		return nil, false
+	}
+	return m.mention.pids, m.mention.signals
+}
 
 // Translate says which backends those have: their pids in Postgres, in the order of Mentioned, 0: none that is to be named. They must
 // stay with them up to the end of the transaction.
 func (m *Machine) Translate(backends []uint32) { m.mention.backends = backends }
+
+// Unmention forgets what Translate has said: nothing keeps the backends any more.
+func (m *Machine) Unmention() { m.mention = nil }
 
 // speaksOfProcesses is what a text's signals have in common that may hold pids.
 const speaksOfProcesses = sessionstate.Process | sessionstate.Execute
@@ -127,7 +135,7 @@ func (m *Machine) resolve(inText []sessionstate.PID, bound []boundPID, signals b
 	switch {
 	case len(pids) == 0:
 		return nil, proceed
-	case said == nil || !slices.Equal(said.pids, pids):
+	case said == nil || said.signals != signals || !slices.Equal(said.pids, pids):
 		said = &mention{pids: pids, signals: signals}
 		m.mention = said
 	}

@@ -73,6 +73,24 @@ func TestWhoIsNotFoundStaysInTheText(t *testing.T) {
 	r.client("Q:SELECT pg_terminate_backend(5000001), pg_terminate_backend(7      ), pg_terminate_backend(5000003)", "")
 }
 
+func TestPIDsThatWereFoundAreForgotten(t *testing.T) {
+	t.Parallel()
+	r := newCaller(t)
+	const sql = "SELECT pg_cancel_backend(5000001)"
+	r.wantMention(r.client("", "", query(sql)), true, []uint32{otherPID}, realPID)
+	r.m.Unmention() // the message has not been sent, and nobody keeps the backend
+	r.wantMention(r.client("", ""), true, []uint32{otherPID}, 0)
+	r.client("Q:"+sql, "")
+	r.answer("", "C Z:I", done, idle)
+}
+
+func TestPIDsThatWereLookedUpAreSoughtAnewForASignal(t *testing.T) {
+	t.Parallel()
+	r := newCaller(t)
+	r.m.mention = &mention{pids: []uint32{otherPID}, backends: []uint32{realPID}}
+	r.wantMention(r.client("", "", query("SELECT pg_cancel_backend(5000001)")), true, []uint32{otherPID}, 0)
+}
+
 func TestLookUpsSendNoSignals(t *testing.T) {
 	t.Parallel()
 	r := newCaller(t)

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"sluice/internal/sessionstate"
+	"sluice/internal/wire"
 )
 
 // tag takes note of what a command was.
@@ -14,8 +15,13 @@ func (m *Machine) tag(tag []byte) {
 	}
 	m.change = max(m.change, change)
 	switch string(tag) {
-	case "ALTER DATABASE", "ALTER ROLE", "CREATE ROLE", "DROP ROLE":
-		m.redefines = true
+	case "CREATE ROLE", "DROP ROLE":
+		m.redefines = max(m.redefines, redefinesRoles)
+	case "ALTER DATABASE", "ALTER ROLE":
+		m.redefines = max(m.redefines, redefinesRoles)
+		if m.raw || m.saysSet || m.q.head().kind != wire.Query { // else it is known to be something else
+			m.redefines = redefinesSettings
+		}
 	}
 	if !m.raw {
 		m.drew(tag)
@@ -33,11 +39,21 @@ func (m *Machine) tag(tag []byte) {
 	}
 }
 
-// redefined tells of a transaction that is over and may have changed what new sessions begin with.
+// redefinition is what a transaction may have changed of what new sessions begin with.
+type redefinition uint8
+
+const (
+	redefinesNothing  redefinition = iota
+	redefinesRoles                 // who can log in, and with which password
+	redefinesSettings              // and with which settings
+)
+
+// redefined tells of a transaction that is over and may have changed that.
 func (m *Machine) redefined() {
-	m.redefines = false
+	settings := m.redefines == redefinesSettings
+	m.redefines, m.saysSet = redefinesNothing, false
 	if m.p.Redefined != nil {
-		m.p.Redefined()
+		m.p.Redefined(settings)
 	}
 }
 
