@@ -16,7 +16,7 @@ import (
 func (m *Machine) FromClient(p []byte, toBackend, toClient *Out) (n int, next Next, err error) {
 	m.batchAt = 0
 	for n < len(p) {
-		if m.pass == 0 && (m.await || m.cancelling && !m.p.Raw || m.holding() || m.leading > 0 && m.q.last().kind == wire.Sync) {
+		if m.pass == 0 && (m.await || m.cancelling && !m.p.Raw || m.holding() || m.oneByOne() || m.leading > 0 && m.q.last().kind == wire.Sync) {
 			return n, Blocked, nil
 		}
 		if m.pass > 0 {

@@ -243,6 +243,12 @@ func (m *Machine) mayShare() bool { return !m.raw && m.p.Shared != nil && *m.p.S
 // in front of its ReadyForQuery.
 func (l *listening) lags() bool { return l != nil && (l.own > 0 || l.shared != nil) }
 
+// oneByOne reports whether the client's next message has to wait for a ReadyForQuery: others may have news to deliver in front of it,
+// for which it cannot be held when the next transaction is under way.
+func (m *Machine) oneByOne() bool {
+	return m.listen != nil && m.listen.shared != nil && m.readies > 0 && !m.copyIn
+}
+
 // holdReady is asked about the client's ReadyForQuery at the end of a transaction, with nothing outstanding. It reports
 // whether that is to be held back: what the session listens to has to be asked, or others may have news for it. Where Postgres can
 // only be asked later, the backend stays, and delivers what is new.
